@@ -1,0 +1,368 @@
+/* malloc.c - the explicit allocation family: the fast paths, and the way down from a miss.
+ *
+ * Owns nothing.  A malloc up to 1 KiB is a thread-local load, a table load and a pop; a free is a page
+ * table load, "is it my span?", a check that the pointer starts a block, and a push.  Everything else is
+ * out of line.  Callers without a P come through the same misses (world/proc.h).
+ *
+ * Free accepts exactly live blocks of ours.  What cannot be one - foreign and interior pointers, blocks
+ * that were visibly freed before - ends the process with one line (PA_CHECK's policy: never go on with
+ * a heap that somebody corrupts).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "heap/mcache.h"
+#include "heap/remote.h"
+#include "include/pyalloc.h"
+#include "world/proc.h"
+
+enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
+
+static void *out_of_memory(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* ---- Malloc ---- */
+
+PA_INLINE void *pop(pa_span *s)
+{
+    void *p = s->free;
+    if (PA_LIKELY(p != NULL)) {
+        pa_owner_set(&s->free, *(void **)p);
+        pa_owner_add(&s->live, 1);
+    }
+    return p;
+}
+
+typedef struct request {
+    size_t nbytes;
+    size_t align;
+    unsigned size_class;
+} request;
+
+static void *alloc_class_on(pa_mcache *c, void *argument)
+{
+    unsigned size_class = ((request *)argument)->size_class;
+    void *p = pop(c->current[size_class]);
+    if (p)
+        return p;
+    pa_span *s = pa_mcache_refill(c, size_class);
+    return s ? pop(s) : NULL;
+}
+
+static PA_NOINLINE void *malloc_class_slow(unsigned size_class)
+{
+    pa_mcache *c = pa_proc_attach();
+    request r = {.size_class = size_class};
+    void *p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
+    return p ? p : out_of_memory();
+}
+
+static void *alloc_pages_on(pa_mcache *c, void *argument)
+{
+    request *r = argument;
+    size_t align_pages = r->align > PA_PAGE_BYTES ? r->align >> PA_PAGE_SHIFT : 1;
+    return pa_mcache_alloc_large(c, pa_div_ceil(r->nbytes, PA_PAGE_BYTES), align_pages);
+}
+
+/* A large span; NULL without touching errno. */
+static pa_span *alloc_large(size_t nbytes, size_t align)
+{
+    if (nbytes > PTRDIFF_MAX || align > PTRDIFF_MAX)
+        return NULL;
+    pa_mcache *c = pa_current_mcache;
+    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
+        c = pa_proc_attach();
+    request r = {.nbytes = nbytes, .align = align};
+    return pa_mcache_is_real(c) ? alloc_pages_on(c, &r) : pa_proc_with_orphan(alloc_pages_on, &r);
+}
+
+static PA_NOINLINE void *malloc_large(size_t nbytes)
+{
+    pa_span *s = alloc_large(nbytes, 1);
+    return s ? (void *)s->base : out_of_memory();
+}
+
+static PA_NOINLINE void *malloc_small_slow(size_t nbytes)
+{
+    return malloc_class_slow(pa_class_of_size(nbytes));
+}
+
+static PA_NOINLINE void *malloc_medium(size_t nbytes)
+{
+    if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
+        return malloc_large(nbytes);
+    unsigned size_class = pa_class_of_size(nbytes);
+    void *p = pop(pa_current_mcache->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(size_class);
+}
+
+PA_INLINE void *malloc_inline(size_t nbytes)
+{
+    if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_STEP8_BYTES))
+        return malloc_medium(nbytes);
+    void *p = pop(pa_current_mcache->direct[(nbytes + 7) >> 3]);
+    return PA_LIKELY(p != NULL) ? p : malloc_small_slow(nbytes);
+}
+
+PA_EXPORT void *pa_malloc(size_t nbytes)
+{
+    return malloc_inline(nbytes);
+}
+
+/* ---- Free ---- */
+
+static _Noreturn PA_COLD void bad_pointer(const pa_span *s, const void *p)
+{
+    uint32_t state = s ? pa_span_state_racy(s) : PA_SPAN_DEAD;
+    if (!s)
+        pa_abort_pointer("free of", p, "not allocated by pyalloc, or already given back (foreign pointer or double free)");
+    if (state == PA_SPAN_CACHED || state == PA_SPAN_DEAD)
+        pa_abort_pointer("free of", p, "already freed (double free)");
+    if (state == PA_SPAN_MANAGED)
+        pa_abort_pointer("free of", p, "a managed object, which only the collector frees");
+    if ((uintptr_t)p >= s->tail)
+        pa_abort_pointer("free of", p, "points behind the blocks that were handed out (foreign pointer)");
+    if (!pa_span_is_carved_element(s, p))
+        pa_abort_pointer("free of", p, "points inside a block, not at its start (interior pointer)");
+    pa_abort_pointer("free of", p, "already freed (double free)");
+}
+
+static void *claim_on(pa_mcache *c, void *span)
+{
+    pa_mcache_claim(c, span);
+    return NULL;
+}
+
+static void *free_large_on(pa_mcache *c, void *span)
+{
+    pa_mcache_free_large(c, span);
+    return NULL;
+}
+
+/* p is in s, which is not ours or large. */
+static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
+{
+    if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
+        bad_pointer(s, p);
+    void *(*body)(pa_mcache *, void *);
+    if (s->size_class == 0)
+        body = free_large_on;
+    else if (pa_span_push_remote(s, p))
+        body = claim_on;
+    else
+        return;
+    if (PA_LIKELY(pa_mcache_is_real(c)) || pa_mcache_is_real(c = pa_proc_attach()))
+        body(c, s);
+    else
+        pa_proc_with_orphan(body, s);
+}
+
+static PA_NOINLINE void free_unusual(pa_mcache *c, pa_span *s, void *p)
+{
+    if (!p)
+        return;
+    if (!s || atomic_load_explicit(&s->owner, memory_order_relaxed) == c)
+        bad_pointer(s, p);
+    free_elsewhere(c, s, p);
+}
+
+PA_INLINE void free_inline(void *p)
+{
+    pa_span *s = pa_span_of(p);
+    pa_mcache *c = pa_current_mcache;
+    if (PA_UNLIKELY(!s)) {
+        free_unusual(c, s, p);
+        return;
+    }
+    if (PA_UNLIKELY(atomic_load_explicit(&s->owner, memory_order_relaxed) != c)) {
+        free_elsewhere(c, s, p);
+        return;
+    }
+    if (PA_UNLIKELY(!pa_span_is_carved_element(s, p) || p == s->free)) {
+        bad_pointer(s, p);
+        return;
+    }
+    *(void **)p = s->free;
+    pa_owner_set(&s->free, p);
+    pa_owner_add(&s->live, -1);
+    if (PA_UNLIKELY(s->live == 0))
+        pa_mcache_span_emptied(c, s);
+}
+
+PA_EXPORT void pa_free(void *p)
+{
+    free_inline(p);
+}
+
+PA_EXPORT void pa_free_sized(void *p, size_t nbytes)
+{
+    PA_ASSERT(!p || nbytes <= pa_usable_size(p));
+    (void)nbytes;
+    free_inline(p);
+}
+
+PA_EXPORT void pa_free_aligned_sized(void *p, size_t align, size_t nbytes)
+{
+    PA_ASSERT(!p || (nbytes <= pa_usable_size(p) && (uintptr_t)p % align == 0));
+    (void)align;
+    (void)nbytes;
+    free_inline(p);
+}
+
+/* ---- Calloc ---- */
+
+static void *calloc_large(size_t nbytes)
+{
+    pa_span *s = alloc_large(nbytes, 1);
+    if (!s)
+        return out_of_memory();
+    return s->needs_zero ? memset((void *)s->base, 0, nbytes) : (void *)s->base;
+}
+
+/* An element of a page or more whose pages nobody ever wrote: take it off the tail, leave it untouched. */
+static void *calloc_from_fresh_tail(unsigned size_class)
+{
+    pa_span *s = pa_current_mcache->current[size_class];
+    if (s->free || s->needs_zero || s->tail >= s->limit)
+        return NULL;
+    void *p = (void *)s->tail;
+    s->tail += pa_class_object_bytes[size_class];
+    pa_owner_add(&s->live, 1);
+    return p;
+}
+
+PA_EXPORT void *pa_calloc(size_t count, size_t nbytes)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, nbytes, &total))
+        return out_of_memory();
+    if (total > PA_SMALL_MAX_BYTES)
+        return calloc_large(total);
+    void *p = NULL;
+    if (total >= CALLOC_LAZY_BYTES && (p = calloc_from_fresh_tail(pa_class_of_size(total))) != NULL)
+        return p;
+    p = malloc_inline(total);
+    return p ? memset(p, 0, total) : NULL;
+}
+
+/* ---- Aligned ---- */
+
+static void *memalign_checked(size_t align, size_t nbytes)
+{
+    if (align <= 8 || (align == 16 && nbytes > 8))
+        return malloc_inline(nbytes);
+    if (nbytes <= PA_SMALL_MAX_BYTES && align <= PA_PAGE_BYTES) {
+        /* Spans start on a page: an element size that align divides aligns every element. */
+        for (unsigned k = pa_class_of_size(nbytes > align ? nbytes : align); k < PA_SIZE_CLASSES; k++)
+            if (pa_class_object_bytes[k] % align == 0)
+                return malloc_inline(pa_class_object_bytes[k]);
+    }
+    pa_span *s = alloc_large(nbytes ? nbytes : 1, align);
+    return s ? (void *)s->base : out_of_memory();
+}
+
+PA_EXPORT void *pa_memalign(size_t align, size_t nbytes)
+{
+    if (!pa_is_pow2(align)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return memalign_checked(align, nbytes);
+}
+
+PA_EXPORT void *pa_aligned_alloc(size_t align, size_t nbytes)
+{
+    return pa_memalign(align, nbytes);
+}
+
+PA_EXPORT int pa_posix_memalign(void **out, size_t align, size_t nbytes)
+{
+    if (!pa_is_pow2(align) || align % sizeof(void *) != 0)
+        return EINVAL;
+    int saved_errno = errno;
+    void *p = memalign_checked(align, nbytes);
+    errno = saved_errno;
+    if (!p)
+        return ENOMEM;
+    *out = p;
+    return 0;
+}
+
+/* ---- Sizes ---- */
+
+/* The span of a block that the caller says is live; ends the process when it cannot be. */
+static pa_span *live_span_of(const void *p)
+{
+    pa_span *s = pa_span_of(p);
+    if (PA_UNLIKELY(!s || pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
+        bad_pointer(s, p);
+    return s;
+}
+
+PA_EXPORT size_t pa_usable_size(const void *p)
+{
+    return p ? pa_span_element_bytes(live_span_of(p)) : 0;
+}
+
+PA_EXPORT size_t pa_good_size(size_t nbytes)
+{
+    if (nbytes <= PA_SMALL_MAX_BYTES)
+        return pa_class_object_bytes[pa_class_of_size(nbytes)];
+    return nbytes > PTRDIFF_MAX ? 0 : pa_round_up(nbytes, PA_PAGE_BYTES);
+}
+
+PA_EXPORT bool pa_owns(const void *addr)
+{
+    const pa_span *s = pa_span_of(addr);
+    uint32_t state = s ? pa_span_state_racy(s) : PA_SPAN_DEAD;
+    return state == PA_SPAN_MANUAL || state == PA_SPAN_MANAGED;
+}
+
+/* ---- Realloc ---- */
+
+/* Grows or cuts a large block where it is. */
+static bool realloc_large_in_place(pa_span *s, size_t nbytes)
+{
+    size_t npages = pa_div_ceil(nbytes, PA_PAGE_BYTES);
+    if (npages > s->npages)
+        return pa_mheap_extend_span(&pa_the_heap, s, npages);
+    if (npages < s->npages)
+        pa_mheap_shrink_span(&pa_the_heap, s, npages);
+    return true;
+}
+
+PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
+{
+    if (!p)
+        return malloc_inline(nbytes);
+    if (nbytes == 0) {
+        free_inline(p);
+        return NULL;
+    }
+    if (nbytes > PTRDIFF_MAX)
+        return out_of_memory();
+    pa_span *s = live_span_of(p);
+    size_t usable = pa_span_element_bytes(s);
+    if (nbytes <= usable && nbytes >= usable / 2)
+        return p;
+    if (s->size_class == 0 && nbytes > PA_SMALL_MAX_BYTES && realloc_large_in_place(s, nbytes))
+        return p;
+    void *moved = malloc_inline(nbytes);
+    if (!moved)
+        return nbytes <= usable ? p : NULL; /* a smaller size never fails: the old block is large enough */
+    memcpy(moved, p, nbytes < usable ? nbytes : usable);
+    free_inline(p);
+    return moved;
+}
+
+PA_EXPORT void *pa_reallocarray(void *p, size_t count, size_t nbytes)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, nbytes, &total))
+        return out_of_memory();
+    return pa_realloc(p, total);
+}

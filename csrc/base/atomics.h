@@ -1,0 +1,25 @@
+/* atomics.h - C11 atomics plus two words for fields that one thread writes.
+ *
+ * pa_owner_add: the owner adds to a counter that others may read at any time.  A plain
+ * read-modify-write is enough on every machine we support (an aligned word is never torn), and it
+ * stays one instruction; under TSan it becomes a relaxed load and store so that the tool can see it.
+ * pa_racy_load: such a reader's side.
+ */
+#ifndef PA_ATOMICS_H
+#define PA_ATOMICS_H
+
+#include <stdatomic.h>
+
+#include "base/config.h"
+
+#if PA_TSAN
+#define pa_owner_add(ptr, n) \
+    __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
+#define pa_owner_set(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELAXED)
+#else
+#define pa_owner_add(ptr, n) (*(ptr) += (n))
+#define pa_owner_set(ptr, v) (*(ptr) = (v))
+#endif
+#define pa_racy_load(ptr) __atomic_load_n((ptr), __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,67 @@
+/* lock.h - a futex mutex with a rank.
+ *
+ * Locks are taken in ascending rank; equal ranks only in ascending address (fork takes all of them).
+ * Builds with PA_ASSERT_LEVEL >= 1 check the order on every acquisition.  A lock is zero-initialised
+ * memory plus a rank; it needs no destructor and survives fork by pa_lock_reset_child.
+ */
+#ifndef PA_LOCK_H
+#define PA_LOCK_H
+
+#include "base/atomics.h"
+#include "base/config.h"
+
+/* Ranks, lowest first; DESIGN section 3 has the whole order, this is the part that exists. */
+#define PA_LOCK_RANKS(X) \
+    X(PROC_LIST)         \
+    X(PROC_SLOW)         \
+    X(MCENTRAL)          \
+    X(MHEAP)             \
+    X(OFFHEAP)           \
+    X(LEAF)
+
+typedef enum pa_lock_rank {
+    PA_RANK_NONE = 0,
+#define X(name) PA_RANK_##name,
+    PA_LOCK_RANKS(X)
+#undef X
+} pa_lock_rank;
+
+typedef struct pa_lock {
+    /* 0 free, 1 held, 2 held and somebody sleeps.  Written by lockers and unlockers (acquire on
+     * taking, release on giving back: the lock is the only ordering its data needs). */
+    _Atomic uint32_t state;
+    uint32_t rank;
+    /* Acquisitions so far. Written by the holder only; read racily by statistics. */
+    uint64_t acquisitions;
+} pa_lock;
+
+#define PA_LOCK_INIT(rank_name) {.rank = PA_RANK_##rank_name}
+
+void pa_lock_acquire_slow(pa_lock *l);
+void pa_lock_release_slow(pa_lock *l);
+void pa_lock_rank_push(const pa_lock *l);
+void pa_lock_rank_pop(const pa_lock *l);
+
+PA_INLINE void pa_lock_acquire(pa_lock *l)
+{
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_lock_rank_push(l);
+    uint32_t expected = 0;
+    if (PA_UNLIKELY(!atomic_compare_exchange_strong_explicit(&l->state, &expected, 1, memory_order_acquire,
+                                                             memory_order_relaxed)))
+        pa_lock_acquire_slow(l);
+    pa_owner_add(&l->acquisitions, 1);
+}
+
+PA_INLINE void pa_lock_release(pa_lock *l)
+{
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_lock_rank_pop(l);
+    if (PA_UNLIKELY(atomic_exchange_explicit(&l->state, 0, memory_order_release) == 2))
+        pa_lock_release_slow(l);
+}
+
+/* In a fork child: the forking thread held l, the sleepers are gone. */
+void pa_lock_reset_child(pa_lock *l);
+
+#endif

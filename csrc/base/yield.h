@@ -1,0 +1,40 @@
+/* yield.h - named places where a test may stop a thread, so that races are repeatable.
+ *
+ * PA_YIELD(POINT) is nothing in ordinary builds.  With PA_WHITEBOX it calls the hook that a test
+ * installed; the hook may block the thread until the test lets it go on.
+ */
+#ifndef PA_YIELD_H
+#define PA_YIELD_H
+
+#include "base/atomics.h"
+#include "base/config.h"
+
+#define PA_YIELD_POINTS(X)                                                   \
+    X(FREE_BEFORE_PUSH)      /* remote free: list head read, CAS to come */  \
+    X(FREE_AFTER_CLAIM)      /* the CAS cleared bit 0, owner not yet set */  \
+    X(ABANDON_OWNER_CLEARED) /* owner = 0, CAS to come */                    \
+    X(LIST_OWNER_CLEARED)    /* owner = 0, not yet linked */                 \
+    X(POP_UNLINKED)          /* taken off mcentral, remote not collected */  \
+    X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */
+
+typedef enum pa_yield_point {
+#define X(name) PA_YIELD_##name,
+    PA_YIELD_POINTS(X)
+#undef X
+        PA_YIELD_POINT_COUNT
+} pa_yield_point;
+
+#if PA_WHITEBOX
+typedef void (*pa_yield_fn)(int point);
+extern _Atomic(pa_yield_fn) pa_yield_hook;
+#define PA_YIELD(name)                                                                      \
+    do {                                                                                    \
+        pa_yield_fn hook_ = atomic_load_explicit(&pa_yield_hook, memory_order_acquire);     \
+        if (hook_)                                                                          \
+            hook_(PA_YIELD_##name);                                                         \
+    } while (0)
+#else
+#define PA_YIELD(name) ((void)0)
+#endif
+
+#endif

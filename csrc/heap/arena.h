@@ -1,0 +1,54 @@
+/* arena.h - 64 MiB heapArenas and the tables that turn an address into its span.
+ *
+ * One reserved range holds the page -> span table of a whole window of address space (47 bits where
+ * the kernel lets us reserve it), so that address -> span is a subtraction, a bounds check and one
+ * load.  Reads of the untouched parts see zero.  Where 128 GiB of address space are refused
+ * (valgrind, ulimit -v) a smaller window around the first arena is chosen, once.
+ */
+#ifndef PA_ARENA_H
+#define PA_ARENA_H
+
+#include "heap/span.h"
+#include "sys/offheap.h"
+
+/* Metadata of one heapArena. Written under mheap's lock, immutable once linked but where said. */
+typedef struct pa_arena {
+    uintptr_t base;
+    struct pa_arena *next;      /* all arenas, in order of growth; published with release */
+    uint64_t *pointer_bits;     /* collector: one bit a word of the arena (1 MiB), reserved with the first
+                                   managed span */
+} pa_arena;
+
+typedef struct pa_address_space {
+    uintptr_t base;             /* start of the window, multiple of 16 GiB */
+    uintptr_t limit_pages;      /* pages in the window; 0 before initialisation: everything is foreign */
+    pa_span **table;            /* limit_pages entries, readable; an arena's slice is writable */
+    unsigned window_bits;
+    uint64_t sys_bytes;         /* committed table bytes */
+} pa_address_space;
+
+/* Process-wide: a page belongs to one span whoever asks. Written once, before the first arena is
+ * used, under mheap's lock; the fast paths read it without any order because a pointer that they are
+ * given was allocated after that. Slices are written by whoever owns the pages. */
+extern PA_HIDDEN pa_address_space pa_space;
+
+/* Span of the page that holds p, NULL for foreign addresses. Never faults. */
+PA_INLINE pa_span *pa_span_of(const void *p)
+{
+    uintptr_t idx = ((uintptr_t)p - pa_space.base) >> PA_PAGE_SHIFT;
+    if (PA_UNLIKELY(idx >= pa_space.limit_pages))
+        return NULL;
+    return __atomic_load_n(&pa_space.table[idx], __ATOMIC_RELAXED);
+}
+
+/* Reserves the tables for a window that holds first_arena. False when nothing fits. mheap's lock held. */
+bool pa_space_init_locked(uintptr_t first_arena, unsigned window_bits);
+void pa_space_destroy_locked(void);
+/* Makes the slice for [base, base + nbytes) writable. */
+bool pa_space_commit(uintptr_t base, size_t nbytes);
+/* Does the window hold [base, base + nbytes)? */
+bool pa_space_contains(uintptr_t base, size_t nbytes);
+/* Points all the pages of a span at s (release: its header is complete) or at nothing. */
+void pa_space_set(const pa_span *s, pa_span *value);
+
+#endif

@@ -1,0 +1,140 @@
+/* check.c - walks everything and names the first broken invariant.
+ *
+ * Owns nothing.  Exact only while the heap is quiet: called by tests, by pa_heap_check and by checked builds.
+ * The invariants are those that the essays of span.h, remote.h, mcache.c, mcentral.c and mheap.c state.
+ */
+#include "heap/check.h"
+
+#include "heap/mcache.h"
+#include "heap/remote.h"
+#include "heap/walk.h"
+
+typedef struct checker {
+    pa_heap *heap;
+    const char *broken;
+    uint64_t inuse_pages;
+} checker;
+
+/* Length of a block list whose blocks must be carved elements of s; UINT32_MAX when they are not. */
+static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
+{
+    uint32_t n = 0;
+    for (uintptr_t b = first; b; b = *(uintptr_t *)b) {
+        if (b < s->base || !pa_span_is_carved_element(s, (void *)b) || n++ >= max)
+            return UINT32_MAX;
+    }
+    return n;
+}
+
+static const char *check_explicit_small(const pa_span *s, uint32_t live)
+{
+    if (s->limit - s->base != pa_span_bytes(s) / pa_class_object_bytes[s->size_class] * pa_class_object_bytes[s->size_class])
+        return "span: limit is not the end of the last element";
+    if (s->tail < s->base || s->tail > s->limit)
+        return "span: tail outside the span";
+    uint32_t carved = (uint32_t)((s->tail - s->base) / pa_class_object_bytes[s->size_class]);
+    uint32_t free_count = checked_length(s, (uintptr_t)s->free, carved);
+    if (free_count == UINT32_MAX)
+        return "span: free list leaves the span, holds a non-element or loops";
+    uintptr_t remote = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_relaxed);
+    if (checked_length(s, remote & ~PA_REMOTE_UNOWNED, carved) == UINT32_MAX)
+        return "span: remote list leaves the span, holds a non-element or loops";
+    if (live + free_count != carved) /* blocks on remote count as live until they are collected */
+        return "span: live + free != carved";
+    pa_mcache *owner = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->owner, memory_order_relaxed);
+    bool unowned_bit = remote & PA_REMOTE_UNOWNED;
+    if (owner && (unowned_bit || s->listed))
+        return "span: owned, but marked abandoned or listed";
+    if (!owner && unowned_bit == (bool)s->listed)
+        return "span: without owner, neither abandoned nor listed";
+    if (unowned_bit && (s->free || s->tail != s->limit))
+        return "span: abandoned, but not full";
+    return NULL;
+}
+
+static bool check_span(void *context, const pa_span_view *v)
+{
+    checker *k = context;
+    const pa_span *s = v->span;
+    k->inuse_pages += v->npages;
+    for (size_t i = 0; i < v->npages && !k->broken; i++)
+        if (pa_span_of((void *)(v->base + (i << PA_PAGE_SHIFT))) != s)
+            k->broken = "page table: a page of a span does not point at it";
+    if (k->broken)
+        return false;
+    if (v->size_class >= PA_SIZE_CLASSES)
+        k->broken = "span: class out of range";
+    else if (v->state == PA_SPAN_MANUAL && v->size_class)
+        k->broken = check_explicit_small(s, v->live);
+    else if (v->state == PA_SPAN_MANUAL && (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
+        k->broken = "span: a large one in use must hold one element";
+    else if (v->state == PA_SPAN_CACHED && s->tail != 0)
+        k->broken = "span: cached, but frees into it would pass";
+    return k->broken == NULL;
+}
+
+static const char *check_centrals(pa_heap *h)
+{
+    for (unsigned kind = 0; kind < PA_SPAN_KINDS; kind++) {
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++) {
+            pa_mcentral *m = &h->central[kind][c];
+            uint32_t n = 0;
+            for (pa_span *s = m->nonempty.first; s; s = s->next, n++) {
+                if (s->size_class != c || s->kind != kind)
+                    return "mcentral: a span of another class or kind on the list";
+                if (!s->listed || atomic_load_explicit(&s->owner, memory_order_relaxed))
+                    return "mcentral: a listed span has an owner";
+                if (s->next ? s->next->prev != s : m->nonempty.last != s)
+                    return "mcentral: list links disagree";
+            }
+            if (n != m->nonempty_count)
+                return "mcentral: count of listed spans is wrong";
+        }
+    }
+    return NULL;
+}
+
+const char *pa_mcache_find_broken(pa_mcache *c)
+{
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
+        pa_span *s = c->current[k];
+        if (s != PA_EMPTY_SPAN && (s->size_class != k || atomic_load(&s->owner) != c || s->live == 0))
+            return "mcache: current span of another class or owner, or without its bias";
+        for (pa_span *t = c->partial[k].first; t; t = t->next)
+            if (t->size_class != k || atomic_load(&t->owner) != c || t->live == 0 || t == s)
+                return "mcache: partial span of another class or owner, empty, or current";
+    }
+    for (size_t i = 0; i < PA_DIRECT_COUNT - 1; i++)
+        if (c->direct[i] != c->current[pa_class_of_size(i * 8)])
+            return "mcache: direct table disagrees with current spans";
+    uint32_t pages = 0;
+    for (unsigned i = 0; i < PA_BIN_COUNT; i++) {
+        if ((c->bin[i] != NULL) != (bool)(c->bin_bits >> i & 1))
+            return "mcache: bin bit disagrees with bin";
+        for (pa_span *s = c->bin[i]; s; s = s->next) {
+            if (pa_span_state_racy(s) != PA_SPAN_CACHED || pa_bin_of(s->npages) != i)
+                return "mcache: a bin holds a span that is not cached or of another bin";
+            pages += s->npages;
+        }
+    }
+    return pages == c->bin_pages ? NULL : "mcache: count of binned pages is wrong";
+}
+
+const char *pa_heap_find_broken(pa_heap *h)
+{
+    if (!h->initialised)
+        return NULL;
+    checker k = {.heap = h};
+    pa_heap_walk(h, check_span, &k);
+    if (!k.broken && k.inuse_pages != atomic_load(&h->inuse_pages))
+        k.broken = "mheap: pages in spans are miscounted";
+    if (!k.broken)
+        k.broken = check_centrals(h);
+    if (!k.broken) {
+        pa_lock_acquire(&h->lock);
+        if (!pa_pagealloc_check(&h->pages, &k.broken) && !k.broken)
+            k.broken = "pages: unnamed";
+        pa_lock_release(&h->lock);
+    }
+    return k.broken;
+}

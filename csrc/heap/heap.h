@@ -1,0 +1,43 @@
+/* heap.h - the root structure: one heap, everything hangs off it.
+ *
+ * A zeroed pa_heap is valid before pa_heap_init_locked: its locks are free and its lists empty.
+ */
+#ifndef PA_HEAP_H
+#define PA_HEAP_H
+
+#include "heap/arena.h"
+#include "heap/spanlist.h"
+#include "pages/pagealloc.h"
+#include "sys/offheap.h"
+
+/* One per class and kind. Padded: neighbours are locked by different threads. */
+typedef struct PA_ALIGNED(64) pa_mcentral {
+    pa_lock lock;
+    pa_spanlist nonempty;   /* spans with free elements, unowned */
+    pa_spanlist empty;      /* managed spans without: the sweeper must find them */
+    uint32_t nonempty_count; /* written under lock; read racily to skip an empty list */
+} pa_mcentral;
+
+typedef struct pa_heap {
+    pa_lock lock;               /* mheap's global lock */
+    bool initialised;
+    pa_pagealloc pages;
+    pa_fixalloc span_headers;
+    pa_arena *arenas;           /* first; published with release, walked by anybody */
+    pa_arena *last_arena;
+    pa_offheap offheap;
+    uint64_t arena_count;
+    uint64_t released_bytes_total;
+    /* Pages in spans. Atomic: page caches hand out spans without the lock. */
+    _Atomic uint64_t inuse_pages;
+    _Atomic uint64_t spans_allocated, spans_freed;
+    /* Bumped to ask every thread to give back what it caches, at its next slow-path call. Written by
+     * pa_free_os_memory, read relaxed by slow paths: late is fine. */
+    _Atomic uint32_t trim_generation;
+    pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
+} pa_heap;
+
+/* Maps the first arena and reserves the tables. False when the OS refuses: may be tried again. */
+bool pa_heap_init_locked(pa_heap *h);
+
+#endif

@@ -1,0 +1,97 @@
+/* mcentral.c - lists of spans without an owner.
+ *
+ * Each list has its own lock (rank MCENTRAL, mheap's is below it).  Invariant for explicit spans: on the
+ * list <=> owner NULL and bit 0 of remote clear (heap/remote.h); a span is unlinked before its blocks are
+ * collected, so that collecting always has one owner, the holder of the lock.
+ * Unlike Go's mcentral (partial/full sets by sweep generation since 1.15) these are the nonempty and empty
+ * lists of Go 1.14 and before; managed spans will use `empty`.
+ */
+#include "heap/mcentral.h"
+
+#include "base/yield.h"
+#include "heap/mheap.h"
+#include "heap/remote.h"
+
+static void link_locked(pa_mcentral *m, pa_span *s)
+{
+    s->listed = 1;
+    pa_spanlist_push_back(&m->nonempty, s);
+    pa_owner_add(&m->nonempty_count, 1);
+}
+
+static pa_span *unlink_first_locked(pa_mcentral *m)
+{
+    pa_span *s = pa_spanlist_pop_front(&m->nonempty);
+    if (s) {
+        s->listed = 0;
+        pa_owner_add(&m->nonempty_count, -1);
+    }
+    return s;
+}
+
+void pa_mcentral_put(pa_heap *h, pa_span *s)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][s->size_class];
+    pa_lock_acquire(&m->lock);
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    PA_YIELD(LIST_OWNER_CLEARED);
+    link_locked(m, s);
+    pa_lock_release(&m->lock);
+}
+
+pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    if (pa_racy_load(&m->nonempty_count) == 0)
+        return NULL;
+    pa_span *dead = NULL, *s;
+    pa_lock_acquire(&m->lock);
+    while ((s = unlink_first_locked(m)) != NULL) {
+        PA_YIELD(POP_UNLINKED);
+        pa_span_collect_remote(s);
+        if (s->live != 0) {
+            atomic_store_explicit(&s->owner, new_owner, memory_order_relaxed);
+            break;
+        }
+        s->next = dead;
+        dead = s;
+    }
+    pa_lock_release(&m->lock);
+    if (!s && dead) { /* an empty one is as good */
+        s = dead;
+        dead = s->next;
+        s->next = NULL;
+        atomic_store_explicit(&s->owner, new_owner, memory_order_relaxed);
+    }
+    pa_mheap_free_span_list(h, dead);
+    return s;
+}
+
+void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    uint32_t n = pa_racy_load(&m->nonempty_count);
+    if (n == 0)
+        return;
+    pa_span *dead = NULL;
+    pa_lock_acquire(&m->lock);
+    n = m->nonempty_count < max_spans ? m->nonempty_count : max_spans;
+    while (n--) {
+        pa_span *s = unlink_first_locked(m);
+        pa_span_collect_remote(s);
+        if (s->live == 0) {
+            s->next = dead;
+            dead = s;
+        } else {
+            link_locked(m, s);
+        }
+    }
+    pa_lock_release(&m->lock);
+    pa_mheap_free_span_list(h, dead);
+}
+
+void pa_mcentral_collect_all(pa_heap *h)
+{
+    for (unsigned c = 1; c < PA_SIZE_CLASSES; c++)
+        pa_mcentral_tick(h, c, UINT32_MAX);
+}

@@ -1,0 +1,21 @@
+/* mcentral.h - per class, locked: spans that no thread owns.
+ *
+ * Explicit spans are "listed" here (heap/remote.h). A count of listed spans is read racily so that an
+ * empty list costs no lock.
+ */
+#ifndef PA_MCENTRAL_H
+#define PA_MCENTRAL_H
+
+#include "heap/heap.h"
+
+/* Lists an owned explicit span that has free blocks. Caller owned it and owns it no longer. */
+void pa_mcentral_put(pa_heap *h, pa_span *s);
+/* Takes the oldest listed span for new_owner, collected; NULL when there is none. Wholly free spans met
+ * on the way go back to the heap. The owner of the result is new_owner. */
+pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner);
+/* Collects up to max_spans of a class, oldest first, returns empty ones to the heap. */
+void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans);
+/* The same for every class, all spans. */
+void pa_mcentral_collect_all(pa_heap *h);
+
+#endif

@@ -1,0 +1,292 @@
+/* mheap.c - the page heap: spans in and out, arenas from the OS, free pages back to it.
+ *
+ * Owns the arenas, the page allocator and the span headers; h->lock (rank MHEAP) guards all of them.
+ * Runs shorter than 16 pages come from the thread's page cache without the lock (Go: mheap.allocSpan).
+ * Invariants: every page of an arena is in the page allocator, in one page cache, or in exactly one span;
+ * inuse_pages counts the last; a free page's table entry is NULL.
+ *
+ * Only pa_vm_map_heap and the table commits call the OS under the lock, when the heap grows;
+ * madvise runs with the lock dropped, on pages that were taken out of the bitmap first.
+ */
+#include "heap/mheap.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "sys/vm.h"
+
+/* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
+static const uintptr_t first_arena_hint = (uintptr_t)0xc0 << 32;
+
+/* Windows to try, in bits of address space. See decisions/002. */
+static const unsigned window_bits[] = {PA_USER_ADDRESS_BITS, 44, 40, 36, 34};
+
+static bool reserve_window_locked(pa_heap *h, uintptr_t first_arena)
+{
+    for (size_t i = 0; i < sizeof window_bits / sizeof *window_bits; i++) {
+        if (!pa_space_init_locked(first_arena, window_bits[i]))
+            continue;
+        if (pa_space_contains(first_arena, PA_ARENA_BYTES) &&
+            pa_pagealloc_init(&h->pages, pa_space.base, window_bits[i], &pa_page_hooks_vm))
+            return true;
+        pa_space_destroy_locked();
+    }
+    return false;
+}
+
+/* Adds mapped arenas to the tables. On failure nothing but committed table pages has changed. */
+static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
+{
+    if (!pa_space_contains(base, nbytes) || !pa_space_commit(base, nbytes))
+        return false;
+    size_t count = nbytes >> PA_ARENA_SHIFT;
+    pa_arena *added = pa_offheap_alloc(&h->offheap, count * sizeof *added, _Alignof(pa_arena));
+    if (!added || !pa_pagealloc_grow(&h->pages, base, nbytes))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        added[i].base = base + i * PA_ARENA_BYTES;
+        __atomic_store_n(h->last_arena ? &h->last_arena->next : &h->arenas, &added[i], __ATOMIC_RELEASE);
+        h->last_arena = &added[i];
+    }
+    pa_owner_add(&h->arena_count, count);
+    return true;
+}
+
+static bool grow_locked(pa_heap *h, size_t npages)
+{
+    size_t nbytes = pa_round_up(npages << PA_PAGE_SHIFT, PA_ARENA_BYTES);
+    uintptr_t hint = h->last_arena ? h->last_arena->base + PA_ARENA_BYTES : first_arena_hint;
+    uintptr_t base = pa_vm_map_heap(hint, nbytes, PA_ARENA_BYTES);
+    if (base == 0)
+        return false;
+    if ((pa_space.table || reserve_window_locked(h, base)) && adopt_arenas_locked(h, base, nbytes))
+        return true;
+    pa_vm_unmap((void *)base, nbytes);
+    return false;
+}
+
+bool pa_heap_init_locked(pa_heap *h)
+{
+    if (h->initialised)
+        return true;
+    h->lock.rank = PA_RANK_MHEAP;
+    h->offheap.lock.rank = PA_RANK_OFFHEAP;
+    if (PA_ASSERT_LEVEL >= 1) /* ranks are read by checked builds only; leave the pages untouched otherwise */
+        for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
+            for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+                h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
+    h->span_headers.object_bytes = sizeof(pa_span);
+    h->span_headers.align = _Alignof(pa_span);
+    pa_lock_acquire(&h->lock);
+    h->initialised = grow_locked(h, 1);
+    pa_lock_release(&h->lock);
+    return h->initialised;
+}
+
+/* Fills what is missing of a stock: 64 pages, spare headers. May leave either empty. */
+static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
+{
+    if (stock->cache.free == 0)
+        stock->cache = pa_pagealloc_alloc_to_cache(&h->pages);
+    while (stock->header_count < PA_SPARE_HEADERS) {
+        pa_span *s = pa_fixalloc_alloc_locked(&h->span_headers, &h->offheap);
+        if (!s)
+            break;
+        stock->headers[stock->header_count++] = s;
+    }
+}
+
+static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
+{
+    pa_owner_set(&s->base, base);
+    pa_owner_set(&s->npages, (uint32_t)npages);
+    pa_owner_set(&s->size_class, 0);
+    s->needs_zero = scavenged_pages != npages; /* released pages read zero: MADV_DONTNEED */
+    s->next = s->prev = NULL;
+    s->listed = 0;
+    s->tail = 0;
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    pa_span_set_state(s, PA_SPAN_MANUAL);
+    pa_space_set(s, s);
+    atomic_fetch_add_explicit(&h->inuse_pages, npages, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->spans_allocated, 1, memory_order_relaxed);
+    return s;
+}
+
+static pa_span *alloc_from_stock(pa_heap *h, pa_page_stock *stock, size_t npages)
+{
+    if (stock->cache.free == 0 || stock->header_count == 0) {
+        pa_lock_acquire(&h->lock);
+        refill_stock_locked(h, stock);
+        pa_lock_release(&h->lock);
+    }
+    if (stock->header_count == 0)
+        return NULL;
+    size_t scavenged_pages;
+    uintptr_t base = pa_pagecache_alloc(&stock->cache, npages, &scavenged_pages);
+    if (base == 0)
+        return NULL;
+    return publish(h, stock->headers[--stock->header_count], base, npages, scavenged_pages);
+}
+
+static void free_run_locked(pa_heap *h, uintptr_t base, size_t npages, bool untouched)
+{
+    if (npages == 0)
+        return;
+    if (untouched)
+        pa_pagealloc_free_scavenged(&h->pages, base, npages);
+    else
+        pa_pagealloc_free(&h->pages, base, npages);
+}
+
+/* Address-ordered first fit of an aligned run: takes align - 1 pages more and trims. */
+static uintptr_t alloc_pages_locked(pa_heap *h, size_t npages, size_t align_pages, size_t *scavenged_pages)
+{
+    size_t want = npages + align_pages - 1;
+    uintptr_t run = pa_pagealloc_alloc(&h->pages, want, scavenged_pages);
+    if (run == 0 && grow_locked(h, want))
+        run = pa_pagealloc_alloc(&h->pages, want, scavenged_pages);
+    if (run == 0 || align_pages == 1)
+        return run;
+    bool untouched = *scavenged_pages == want;
+    uintptr_t base = pa_round_up(run, align_pages << PA_PAGE_SHIFT);
+    size_t head = (base - run) >> PA_PAGE_SHIFT;
+    free_run_locked(h, run, head, untouched);
+    free_run_locked(h, base + (npages << PA_PAGE_SHIFT), want - head - npages, untouched);
+    *scavenged_pages = untouched ? npages : 0;
+    return base;
+}
+
+pa_span *pa_mheap_alloc_span(pa_heap *h, pa_page_stock *stock, size_t npages, size_t align_pages)
+{
+    if (npages > (pa_space.limit_pages >> 1) || align_pages > (pa_space.limit_pages >> 1) || npages >= UINT32_MAX / 2)
+        return NULL;
+    if (stock && npages < PA_PAGE_CACHE_LIMIT_PAGES && align_pages == 1) {
+        pa_span *s = alloc_from_stock(h, stock, npages);
+        if (s)
+            return s;
+    }
+    size_t scavenged_pages = 0;
+    uintptr_t base = 0;
+    pa_lock_acquire(&h->lock);
+    pa_span *s = pa_fixalloc_alloc_locked(&h->span_headers, &h->offheap);
+    if (s) {
+        base = alloc_pages_locked(h, npages, align_pages, &scavenged_pages);
+        if (base == 0)
+            pa_fixalloc_free_locked(&h->span_headers, s);
+    }
+    pa_lock_release(&h->lock);
+    return base ? publish(h, s, base, npages, scavenged_pages) : NULL;
+}
+
+static void free_span_locked(pa_heap *h, pa_span *s)
+{
+    pa_pagealloc_free(&h->pages, s->base, s->npages);
+    pa_fixalloc_free_locked(&h->span_headers, s);
+}
+
+/* Takes a span out of every look-up; its pages and header may then be recycled. */
+static void unpublish(pa_heap *h, pa_span *s)
+{
+    PA_ASSERT(pa_span_state_racy(s) != PA_SPAN_DEAD);
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    s->tail = 0;
+    pa_span_set_state(s, PA_SPAN_DEAD);
+    pa_space_set(s, NULL);
+    atomic_fetch_sub_explicit(&h->inuse_pages, s->npages, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->spans_freed, 1, memory_order_relaxed);
+}
+
+void pa_mheap_free_span(pa_heap *h, pa_span *s)
+{
+    s->next = NULL;
+    pa_mheap_free_span_list(h, s);
+}
+
+void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
+{
+    if (!first)
+        return;
+    for (pa_span *s = first; s; s = s->next)
+        unpublish(h, s);
+    pa_lock_acquire(&h->lock);
+    for (pa_span *s = first, *next; s; s = next) {
+        next = s->next;
+        free_span_locked(h, s);
+    }
+    pa_lock_release(&h->lock);
+}
+
+bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
+{
+    PA_ASSERT(s->size_class == 0 && npages > s->npages);
+    size_t more = npages - s->npages, scavenged_pages = 0;
+    if (npages >= UINT32_MAX / 2)
+        return false;
+    uintptr_t end = s->base + pa_span_bytes(s);
+    pa_lock_acquire(&h->lock);
+    bool ok = pa_pagealloc_alloc_at(&h->pages, end, more, &scavenged_pages);
+    pa_lock_release(&h->lock);
+    if (!ok)
+        return false;
+    pa_span added = {.base = end, .npages = (uint32_t)more};
+    pa_space_set(&added, s);
+    pa_owner_set(&s->npages, (uint32_t)npages);
+    s->limit = s->tail = s->base + pa_span_bytes(s);
+    if (scavenged_pages != more)
+        s->needs_zero = 1;
+    atomic_fetch_add_explicit(&h->inuse_pages, more, memory_order_relaxed);
+    return true;
+}
+
+void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
+{
+    PA_ASSERT(s->size_class == 0 && npages >= 1 && npages < s->npages);
+    size_t fewer = s->npages - npages;
+    pa_span removed = {.base = s->base + (npages << PA_PAGE_SHIFT), .npages = (uint32_t)fewer};
+    pa_owner_set(&s->npages, (uint32_t)npages);
+    s->limit = s->tail = removed.base;
+    pa_space_set(&removed, NULL);
+    atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
+    pa_lock_acquire(&h->lock);
+    pa_pagealloc_free(&h->pages, removed.base, fewer);
+    pa_lock_release(&h->lock);
+}
+
+void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
+{
+    if (stock->cache.free == 0 && stock->header_count == 0)
+        return;
+    pa_lock_acquire(&h->lock);
+    pa_pagecache_flush(&stock->cache, &h->pages);
+    while (stock->header_count)
+        pa_fixalloc_free_locked(&h->span_headers, stock->headers[--stock->header_count]);
+    pa_lock_release(&h->lock);
+}
+
+size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
+{
+    size_t os_page = pa_vm_page_size_bytes();
+    size_t align_pages = os_page > PA_PAGE_BYTES ? os_page / PA_PAGE_BYTES : 1;
+    size_t released_bytes = 0;
+    uintptr_t below = UINTPTR_MAX;
+    while (released_bytes < goal_bytes) {
+        size_t npages;
+        pa_lock_acquire(&h->lock);
+        uintptr_t run = pa_pagealloc_find_backed(&h->pages, PA_CHUNK_PAGES, align_pages, below, &npages);
+        pa_lock_release(&h->lock);
+        if (run == 0)
+            break;
+        size_t nbytes = npages << PA_PAGE_SHIFT;
+        bool ok = pa_vm_release((void *)run, nbytes);
+        pa_lock_acquire(&h->lock);
+        free_run_locked(h, run, npages, ok);
+        if (ok)
+            h->released_bytes_total += nbytes;
+        pa_lock_release(&h->lock);
+        if (ok)
+            released_bytes += nbytes;
+        below = run; /* a refused run is not tried again in this call */
+    }
+    return released_bytes;
+}

@@ -1,0 +1,34 @@
+/* mheap.h - pages for spans: the global lock, growth by arenas, release to the OS. */
+#ifndef PA_MHEAP_H
+#define PA_MHEAP_H
+
+#include "heap/heap.h"
+#include "pages/pagecache.h"
+
+enum { PA_SPARE_HEADERS = 8 };
+
+/* What a thread keeps so that small page runs need no lock. Owned by one mcache. */
+typedef struct pa_page_stock {
+    pa_pagecache cache;
+    uint32_t header_count;
+    pa_span *headers[PA_SPARE_HEADERS];
+} pa_page_stock;
+
+/* A span of npages (>= 1), state MANUAL, in the page table, not formatted. align_pages is a power of
+ * two. stock may be NULL; it is used for runs shorter than 16 pages. NULL when out of memory. */
+pa_span *pa_mheap_alloc_span(pa_heap *h, pa_page_stock *stock, size_t npages, size_t align_pages);
+/* Gives the pages and the header back. Nobody may hold the span. */
+void pa_mheap_free_span(pa_heap *h, pa_span *s);
+/* The same for a list linked through next; takes the lock once. */
+void pa_mheap_free_span_list(pa_heap *h, pa_span *first);
+/* Grows a large span in place by the pages right behind it; false when they are not free. */
+bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages);
+/* Cuts a large span to its first npages. */
+void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages);
+/* Empties a thread's stock into the heap. */
+void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock);
+/* Releases free pages to the OS, highest addresses first, until goal_bytes are released or nothing is
+ * left; madvise runs without the lock. Returns the bytes released. */
+size_t pa_mheap_release(pa_heap *h, size_t goal_bytes);
+
+#endif

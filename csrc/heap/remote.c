@@ -1,0 +1,54 @@
+/* remote.c - pushing, claiming, collecting and abandoning: see the protocol in remote.h.
+ *
+ * No lock.  Memory order: the CAS of a push releases the link that was written into the block and, if it
+ * claims, acquires what the abandoner did before its own CAS (which releases).  The exchange of a collect
+ * acquires all links.  The relaxed load that starts a push needs no order: the CAS checks it.
+ * The list needs no ABA protection: pushes compare the head they link to, and collects take everything.
+ */
+#include "heap/remote.h"
+
+#include "base/yield.h"
+
+bool pa_span_push_remote(pa_span *s, void *p)
+{
+    uintptr_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
+    do {
+        __atomic_store_n((uintptr_t *)p, old & ~PA_REMOTE_UNOWNED, __ATOMIC_RELAXED);
+        PA_YIELD(FREE_BEFORE_PUSH);
+    } while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, (uintptr_t)p, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    return old & PA_REMOTE_UNOWNED;
+}
+
+uint32_t pa_span_collect_remote(pa_span *s)
+{
+    if (!pa_span_has_remote(s))
+        return 0;
+    uintptr_t head = atomic_exchange_explicit(&s->remote, 0, memory_order_acquire);
+    PA_ASSERT(!(head & PA_REMOTE_UNOWNED));
+    uint32_t n = 1;
+    uintptr_t last = head;
+    for (uintptr_t next; (next = *(uintptr_t *)last) != 0; last = next) {
+        n++;
+        if (PA_UNLIKELY(n > s->live))
+            pa_abort_pointer("heap corruption at", (void *)next, "a block was freed twice or written to after free");
+    }
+    *(void **)last = s->free;
+    pa_owner_set(&s->free, (void *)head);
+    pa_owner_add(&s->live, -n);
+    return n;
+}
+
+bool pa_span_abandon(pa_span *s, pa_mcache *c)
+{
+    PA_ASSERT(s->free == NULL && s->tail >= s->limit);
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    PA_YIELD(ABANDON_OWNER_CLEARED);
+    uintptr_t expected = 0;
+    if (atomic_compare_exchange_strong_explicit(&s->remote, &expected, PA_REMOTE_UNOWNED, memory_order_release,
+                                                memory_order_relaxed))
+        return true;
+    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    pa_span_collect_remote(s);
+    return false;
+}

@@ -1,0 +1,112 @@
+/* span.h - a run of pages and what lives in it.
+ *
+ * States (pa_span.state) with the function behind each arrow:
+ *
+ *            pa_mheap_alloc_span                pa_mcache_bin_put
+ *   DEAD ---------------------------> MANUAL ---------------------> CACHED
+ *    ^ |                                ^  |                          | |
+ *    | +--> MANAGED (collector)         |  | pa_mheap_free_span       | |
+ *    |                                  +--|--- pa_mcache_bin_take ---+ |
+ *    +-------------------------------------+----------------------------+
+ *
+ * MANUAL spans hold explicit blocks (malloc/free) and follow the claim protocol of heap/remote.h;
+ * MANAGED spans hold objects of the collector.  The two never mix in one span.  CACHED spans are
+ * empty and kept by one thread for reuse.
+ *
+ * Span headers are type-stable off-heap memory (sys/offheap.h): a reader that looked a span up in the
+ * page table may find it recycled, never unmapped.
+ */
+#ifndef PA_SPAN_H
+#define PA_SPAN_H
+
+#include "base/assert.h"
+#include "base/atomics.h"
+#include "base/config.h"
+#include "base/sizeclass.h"
+
+typedef struct pa_mcache pa_mcache;
+
+typedef enum pa_span_state { PA_SPAN_DEAD, PA_SPAN_MANUAL, PA_SPAN_CACHED, PA_SPAN_MANAGED } pa_span_state;
+
+/* Spans with and without pointers, and explicit ones, are kept apart. */
+typedef enum pa_span_kind { PA_KIND_EXPLICIT, PA_KIND_SCAN, PA_KIND_NOSCAN, PA_SPAN_KINDS } pa_span_kind;
+
+typedef struct PA_ALIGNED(64) pa_span {
+    /* ---- Line 1: the owner's fast path. Plain fields are written by the owner only. ---- */
+    void *free;                 /* explicit: blocks that can be had now, linked through their first word */
+    _Atomic(pa_mcache *) owner; /* explicit: the mcache that may touch this line; NULL = none. Written by
+                                   the owner giving up and by a claimer; read relaxed by every free: only
+                                   "is it me?" is asked, and only I can make that true or false. */
+    uintptr_t base;
+    uint64_t magic;             /* ceil(2^64 / element size): block test and index; 1 for large spans */
+    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED */
+    uintptr_t limit;            /* end of the last element */
+    uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current,
+                                   so that reaching 0 means "empty and not in use" (see mcache.h) */
+    uint32_t npages;
+    uint8_t size_class;         /* 0 = large: one element */
+    uint8_t kind;               /* pa_span_kind */
+    uint8_t needs_zero;         /* pages may hold old data */
+    uint8_t listed;             /* on an mcentral list; under that list's lock */
+
+    /* ---- Line 2: other threads ---- */
+    PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
+    _Atomic uint32_t state;     /* pa_span_state. Written by who owns the pages; read by anybody who
+                                   looks an address up: relaxed, a diagnosis only. */
+    uint32_t sweepgen;          /* collector; equals the heap's when swept */
+    struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
+
+    /* ---- Line 3: managed objects (the collector's) ---- */
+    PA_ALIGNED(64) uint64_t alloc_cache; /* 64 inverted allocation bits from free_idx on */
+    uint64_t *alloc_bits;
+    uint64_t *mark_bits;
+    uint32_t free_idx;
+    uint32_t nelems;
+    uint32_t alloc_count;
+    uint32_t reserved;
+    void *freelink;             /* last word: the fixalloc's link while DEAD */
+} pa_span;
+
+/* The static span that stands wherever there is none: no free block, no tail, no owner. */
+extern PA_HIDDEN const pa_span pa_empty_span;
+#define PA_EMPTY_SPAN ((pa_span *)(uintptr_t)&pa_empty_span)
+
+PA_INLINE uint32_t pa_span_state_racy(const pa_span *s)
+{
+    return atomic_load_explicit(&((pa_span *)(uintptr_t)s)->state, memory_order_relaxed);
+}
+
+PA_INLINE void pa_span_set_state(pa_span *s, pa_span_state state)
+{
+    atomic_store_explicit(&s->state, state, memory_order_relaxed);
+}
+
+PA_INLINE size_t pa_span_bytes(const pa_span *s) { return (size_t)s->npages << PA_PAGE_SHIFT; }
+
+PA_INLINE size_t pa_span_element_bytes(const pa_span *s)
+{
+    return s->size_class ? pa_class_object_bytes[s->size_class] : pa_span_bytes(s);
+}
+
+/* Is p the start of an element that was carved? One multiplication (Lemire, Kaser, Kurz, "Faster
+ * remainder by direct computation", 2019). Precondition: p lies in the span's pages. */
+PA_INLINE bool pa_span_is_carved_element(const pa_span *s, const void *p)
+{
+    return (uintptr_t)p < s->tail && ((uintptr_t)p - s->base) * s->magic < s->magic;
+}
+
+/* Formats an empty span for explicit blocks of a class (0 = large). Caller owns the span. */
+void pa_span_format_explicit(pa_span *s, unsigned size_class);
+
+/* Moves up to 4 KiB (at least one block) from the tail to `free`. False when the tail is used up.
+ * Caller owns the span; precondition: s->free == NULL. */
+bool pa_span_carve(pa_span *s);
+
+/* ---- Managed allocation bits: Go's allocCache (runtime/mbitmap.go) ---- */
+
+/* Next free element at or after free_idx, or nelems; advances free_idx past it. */
+uint32_t pa_span_next_free_idx(pa_span *s);
+/* Loads alloc_cache from alloc_bits at free_idx (a multiple of 64). */
+void pa_span_refill_alloc_cache(pa_span *s);
+
+#endif

@@ -1,0 +1,200 @@
+/* heapinfo.c - the module functions that ask the heap: owns, sizes, statistics, checks, release.
+ *
+ * No state and no locks: each function asks the C API once and builds Python objects afterwards, never
+ * the other way round, so that no Python code runs in the middle of a reading.  Structures that are
+ * all uint64_t go out as tuples in declaration order; pyalloc/_stats.py gives the fields their names,
+ * and tests/api/test_stats.py compares those with the header.
+ */
+#include "python/buffer.h"
+
+enum { MESSAGE_BYTES = 512 };
+
+_Static_assert(sizeof(pa_mem_stats) % sizeof(uint64_t) == 0, "pa_mem_stats is all uint64_t");
+_Static_assert(sizeof(pa_class_stats) % sizeof(uint64_t) == 0, "pa_class_stats is all uint64_t");
+
+static PyObject *tuple_of(const uint64_t *values, Py_ssize_t count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
+        if (value == NULL)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, value);
+    }
+    return tuple;
+}
+
+/* Appends item, a new reference or NULL, to list; NULL when either fails, list dropped. */
+static PyObject *append_new(PyObject *list, PyObject *item)
+{
+    int rc = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    if (rc < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
+/* An address from an object with __index__: 1 and *address; 0 when there is none, also when the number is
+ * negative or wider than an address; -1 with an exception. */
+static int read_address(PyObject *arg, unsigned long long *address)
+{
+    PyObject *index = PyNumber_Index(arg);
+    if (index == NULL)
+        return -1;
+    *address = PyLong_AsUnsignedLongLong(index);
+    Py_DECREF(index);
+    if (*address != (unsigned long long)-1 || !PyErr_Occurred())
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+static PyObject *py_owns(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    if (Py_IS_TYPE(arg, &pa_buffer_type)) {
+        const void *address = pa_buffer_address(arg);
+        return PyBool_FromLong(address != NULL && pa_owns(address));
+    }
+    if (PyIndex_Check(arg)) {
+        unsigned long long address;
+        int found = read_address(arg, &address);
+        if (found >= 0)
+            return PyBool_FromLong(found && pa_owns((const void *)(uintptr_t)address));
+        /* NumPy arrays have __index__ and refuse it: they are buffers. */
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) || !PyObject_CheckBuffer(arg))
+            return NULL;
+        PyErr_Clear();
+    }
+    if (PyObject_CheckBuffer(arg)) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(arg, &view, PyBUF_FULL_RO) < 0)
+            return NULL;
+        bool owned = view.buf != NULL && pa_owns(view.buf);
+        PyBuffer_Release(&view);
+        return PyBool_FromLong(owned);
+    }
+    PyErr_Format(PyExc_TypeError, "owns() takes an address or an object with the buffer protocol, not '%s'",
+                 Py_TYPE(arg)->tp_name);
+    return NULL;
+}
+
+static PyObject *py_good_size(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    Py_ssize_t nbytes;
+    if (pa_args_size(arg, "nbytes", &nbytes) < 0)
+        return NULL;
+    return PyLong_FromSize_t(pa_good_size((size_t)nbytes));
+}
+
+static PyObject *py_size_classes(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    PyObject *list = PyList_New(0);
+    pa_size_class_info info;
+    for (int c = 1; list != NULL && c < pa_size_class_count(); c++) {
+        if (!pa_size_class(c, &info))
+            continue;
+        list = append_new(list, Py_BuildValue("(innnn)", c, (Py_ssize_t)info.object_bytes, (Py_ssize_t)info.span_bytes,
+                                              (Py_ssize_t)info.objects, (Py_ssize_t)info.tail_waste_bytes));
+    }
+    return list;
+}
+
+static PyObject *py_mem_stats(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    pa_mem_stats stats = {0};
+    pa_read_mem_stats(&stats);
+    return tuple_of((const uint64_t *)&stats, sizeof stats / sizeof(uint64_t));
+}
+
+static PyObject *py_class_stats(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    pa_class_stats classes[PA_SIZE_CLASSES] = {{0}};
+    int count = pa_read_class_stats(classes, PA_SIZE_CLASSES);
+    PyObject *list = PyList_New(0);
+    for (int c = 0; list != NULL && c < count; c++)
+        list = append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof classes[c] / sizeof(uint64_t)));
+    return list;
+}
+
+static PyObject *py_free_os_memory(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    size_t released;
+    Py_BEGIN_ALLOW_THREADS
+    released = pa_free_os_memory();
+    Py_END_ALLOW_THREADS
+    return PyLong_FromSize_t(released);
+}
+
+static PyObject *py_heap_check(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    char message[MESSAGE_BYTES] = "";
+    if (pa_heap_check(message, sizeof message) == 0)
+        Py_RETURN_NONE;
+    PyErr_Format(PyExc_RuntimeError, "heap check failed: %s", message);
+    return NULL;
+}
+
+static PyObject *py_core_version(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyUnicode_FromString(pa_version());
+}
+
+PyDoc_STRVAR(owns_doc,
+"owns($module, address, /)\n--\n\n"
+"True when the address lies in a span of this heap that is in use.\n\n"
+"address: an int, a Buffer (False once freed), or any object with the buffer\n"
+"protocol.  No address makes it fault.  A free slot of a span in use counts.\n"
+"Raises TypeError for other objects.  Any thread.  Go counterpart: runtime.spanOf(p) != nil.");
+
+PyDoc_STRVAR(good_size_doc,
+"good_size($module, nbytes, /)\n--\n\n"
+"Bytes that a request for nbytes makes usable: the size class, or whole 8 KiB\n"
+"pages above 32 KiB.  0 when no request of that size can succeed.\n\n"
+"Raises ValueError (negative) and OverflowError.  Any thread.\n"
+"Go counterpart: runtime.roundupsize.");
+
+PyDoc_STRVAR(free_os_memory_doc,
+"free_os_memory($module, /)\n--\n\n"
+"Returns every free page to the operating system now; the result is bytes released.\n\n"
+"Flushes the caches of the calling thread; other threads flush theirs at their\n"
+"next slow-path call.  Lets the GIL go.  Any thread.\n"
+"Go counterpart: runtime/debug.FreeOSMemory.");
+
+PyDoc_STRVAR(heap_check_doc,
+"heap_check($module, /)\n--\n\n"
+"Walks every structure of the heap; for tests and for hunting corruption.\n\n"
+"Raises RuntimeError that names the first broken invariant.  Holds the GIL; exact\n"
+"only while no other thread is inside the allocator.  Go counterpart: none.");
+
+PyMethodDef pa_heapinfo_methods[] = {
+    {"owns", py_owns, METH_O, owns_doc},
+    {"good_size", py_good_size, METH_O, good_size_doc},
+    {"free_os_memory", py_free_os_memory, METH_NOARGS, free_os_memory_doc},
+    {"heap_check", py_heap_check, METH_NOARGS, heap_check_doc},
+    {"size_class_rows", py_size_classes, METH_NOARGS,
+     "size_class_rows($module, /)\n--\n\nThe rows behind size_classes(): class, object, span, objects, tail waste."},
+    {"mem_stats_row", py_mem_stats, METH_NOARGS,
+     "mem_stats_row($module, /)\n--\n\npa_mem_stats in declaration order; see read_mem_stats()."},
+    {"class_stats_rows", py_class_stats, METH_NOARGS,
+     "class_stats_rows($module, /)\n--\n\npa_class_stats of class 0, 1, ... in declaration order; see class_stats()."},
+    {"core_version", py_core_version, METH_NOARGS,
+     "core_version($module, /)\n--\n\nVersion of the libpyalloc.so that is loaded, \"major.minor.patch\"."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,46 @@
+/* vm.h - address space and pages from the operating system.
+ *
+ * State of a region, with the function behind each arrow (Go: mem.go, four states):
+ *
+ *        pa_vm_reserve            pa_vm_commit
+ *  none ---------------> reserved -------------> ready --+ pa_vm_release -> ready (zero or lazily free)
+ *    ^                       |                     |
+ *    +------- pa_vm_unmap ---+---------------------+
+ *
+ * reserved: reads of a "readable" reservation see zero, writes fault, nothing is charged.
+ * ready:    may be read and written; untouched pages read zero and are not resident.
+ *
+ * All functions are thread-safe and keep errno.  Sizes and addresses must be multiples of the
+ * operating system's page size unless said.  Only vm_linux.c includes <sys/mman.h>.
+ */
+#ifndef PA_VM_H
+#define PA_VM_H
+
+#include "base/config.h"
+
+/* The operating system's page size (4, 16 or 64 KiB), read once. */
+size_t pa_vm_page_size_bytes(void);
+
+/* Reserves address space for metadata; NULL when refused. readable: PROT_READ, else PROT_NONE. */
+void *pa_vm_reserve(size_t nbytes, bool readable);
+/* Makes [addr, addr + nbytes) of a reservation ready; rounds outwards to OS pages; may be called
+ * again on ready pages. False when refused (out of memory or of mappings). */
+bool pa_vm_commit(void *addr, size_t nbytes);
+/* Ready memory for metadata, in one go; NULL when refused. */
+void *pa_vm_map(size_t nbytes);
+/* Ready heap memory of nbytes aligned to align (a power of two, >= the OS page size), near hint where
+ * possible (0: anywhere). Never replaces a mapping. 0 when refused. Counts one heap mmap. */
+uintptr_t pa_vm_map_heap(uintptr_t hint, size_t nbytes, size_t align);
+void pa_vm_unmap(void *addr, size_t nbytes);
+/* Gives the pages back: MADV_DONTNEED (they read zero after). False when the kernel refused. */
+bool pa_vm_release(void *addr, size_t nbytes);
+/* Asks for (true) or forbids (false) transparent huge pages in a ready region. Best effort. */
+void pa_vm_huge(void *addr, size_t nbytes, bool want);
+/* mmap calls made for heap memory since the start. */
+uint64_t pa_vm_heap_mmaps(void);
+
+/* Test builds (PA_WHITEBOX): the n-th call from now that asks the OS for memory or protection fails,
+ * and all after it until set to 0. n = 0 turns injection off; n = 1 is the next call. */
+void pa_vm_inject_failure(long nth);
+
+#endif

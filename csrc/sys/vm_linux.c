@@ -1,0 +1,143 @@
+/* vm_linux.c - the only file that talks to the kernel about memory.
+ *
+ * Owns no state but three counters and the page size.  No lock.  The contract is in vm.h; man pages:
+ * mmap(2), madvise(2), mprotect(2).  Reservations are private mappings without write permission,
+ * which Linux does not charge against the commit limit and which "overcommit_memory=2" lets pass.
+ */
+#include "sys/vm.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/atomics.h"
+#include "base/bits.h"
+
+static _Atomic uint64_t heap_mmaps;
+
+#if PA_WHITEBOX
+static _Atomic long fail_after; /* 0 = off; counts down to 1, then everything fails */
+
+void pa_vm_inject_failure(long nth)
+{
+    atomic_store(&fail_after, nth);
+}
+
+static bool injected(void)
+{
+    long n = atomic_load(&fail_after);
+    while (n > 1) {
+        if (atomic_compare_exchange_weak(&fail_after, &n, n - 1))
+            return false;
+    }
+    return n == 1;
+}
+#else
+static bool injected(void)
+{
+    return false;
+}
+#endif
+
+size_t pa_vm_page_size_bytes(void)
+{
+    static _Atomic size_t cached;
+    size_t n = atomic_load_explicit(&cached, memory_order_relaxed);
+    if (n == 0) {
+        n = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&cached, n, memory_order_relaxed);
+    }
+    return n;
+}
+
+static void *map(void *hint, size_t nbytes, int prot, int flags)
+{
+    if (injected())
+        return NULL;
+    int saved_errno = errno;
+    void *p = mmap(hint, nbytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    errno = saved_errno;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void *pa_vm_reserve(size_t nbytes, bool readable)
+{
+    void *p = map(NULL, nbytes, readable ? PROT_READ : PROT_NONE, MAP_NORESERVE);
+    if (p) {
+        int saved_errno = errno;
+        madvise(p, nbytes, MADV_DONTDUMP);
+        errno = saved_errno;
+    }
+    return p;
+}
+
+bool pa_vm_commit(void *addr, size_t nbytes)
+{
+    if (injected())
+        return false;
+    uintptr_t os_page = pa_vm_page_size_bytes();
+    uintptr_t lo = pa_round_down((uintptr_t)addr, os_page);
+    uintptr_t hi = pa_round_up((uintptr_t)addr + nbytes, os_page);
+    int saved_errno = errno;
+    bool ok = mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE) == 0;
+    errno = saved_errno;
+    return ok;
+}
+
+void *pa_vm_map(size_t nbytes)
+{
+    return map(NULL, nbytes, PROT_READ | PROT_WRITE, 0);
+}
+
+uintptr_t pa_vm_map_heap(uintptr_t hint, size_t nbytes, size_t align)
+{
+    PA_ASSERT(pa_is_pow2(align) && nbytes % align == 0);
+    atomic_fetch_add_explicit(&heap_mmaps, 1, memory_order_relaxed);
+    uintptr_t p = (uintptr_t)map((void *)hint, nbytes, PROT_READ | PROT_WRITE, 0);
+    if (p == 0 || p % align == 0)
+        return p;
+    /* The kernel chose a place of its own: take enough to cut an aligned piece out. */
+    pa_vm_unmap((void *)p, nbytes);
+    if (nbytes + align < nbytes)
+        return 0;
+    p = (uintptr_t)map(NULL, nbytes + align, PROT_READ | PROT_WRITE, 0);
+    if (p == 0)
+        return 0;
+    uintptr_t base = pa_round_up(p, align);
+    if (base > p)
+        pa_vm_unmap((void *)p, base - p);
+    if (p + align > base)
+        pa_vm_unmap((void *)(base + nbytes), p + align - base);
+    return base;
+}
+
+void pa_vm_unmap(void *addr, size_t nbytes)
+{
+    int saved_errno = errno;
+    /* Fails only when cutting a mapping in two runs out of mappings; then the piece stays reserved. */
+    munmap(addr, nbytes);
+    errno = saved_errno;
+}
+
+bool pa_vm_release(void *addr, size_t nbytes)
+{
+    if (injected())
+        return false;
+    int saved_errno = errno;
+    bool ok = madvise(addr, nbytes, MADV_DONTNEED) == 0;
+    errno = saved_errno;
+    return ok;
+}
+
+void pa_vm_huge(void *addr, size_t nbytes, bool want)
+{
+    int saved_errno = errno;
+    madvise(addr, nbytes, want ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    errno = saved_errno;
+}
+
+uint64_t pa_vm_heap_mmaps(void)
+{
+    return atomic_load_explicit(&heap_mmaps, memory_order_relaxed);
+}

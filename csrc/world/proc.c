@@ -1,0 +1,105 @@
+/* proc.c - attaching threads, letting them go, and serving those that have no P.
+ *
+ * Owns the list of Ps (lock rank PROC_LIST, above everything else here).  P storage is type-stable and
+ * reused, but only after release_all: no span names a P that no thread has.
+ *
+ * A thread is attached by its first miss.  pthread_setspecific may itself allocate, so the thread-local
+ * pointer is set before the key.  The key's destructor gives all back and points the thread at the
+ * `exited` mcache; the C library goes on freeing after that (its own thread-local data), and such calls
+ * are served by the orphan P under its lock, keeping nothing.
+ */
+#include "world/proc.h"
+
+#include <pthread.h>
+
+#include "base/assert.h"
+
+PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattached;
+
+#define EMPTY PA_EMPTY_SPAN
+#define NO_SPANS                                   \
+    {                                              \
+        .direct = {[0 ... PA_DIRECT_COUNT - 1] = EMPTY}, .current = {[0 ... PA_SIZE_CLASSES - 1] = EMPTY}, \
+    }
+const pa_mcache pa_mcache_unattached = NO_SPANS;
+const pa_mcache pa_mcache_exited = NO_SPANS;
+
+pa_heap pa_the_heap;
+pa_procs pa_the_procs = {.lock = PA_LOCK_INIT(PROC_LIST), .orphan_lock = PA_LOCK_INIT(PROC_LIST)};
+
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+static void thread_exit(void *argument)
+{
+    pa_proc *p = argument;
+    pa_mcache_release_all(&p->cache);
+    pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_exited;
+    pa_lock_acquire(&pa_the_procs.lock);
+    atomic_store_explicit(&p->attached, false, memory_order_relaxed);
+    p->next_free = pa_the_procs.free;
+    pa_the_procs.free = p;
+    pa_owner_add(&pa_the_procs.attached_count, -1);
+    pa_lock_release(&pa_the_procs.lock);
+}
+
+static pa_proc *make_locked(pa_procs *procs, pa_heap *h)
+{
+    pa_proc *p = pa_offheap_alloc(&h->offheap, sizeof *p, PA_CACHE_LINE_BYTES);
+    if (!p)
+        return NULL;
+    pa_mcache_init(&p->cache, h);
+    p->next_all = procs->all;
+    __atomic_store_n(&procs->all, p, __ATOMIC_RELEASE);
+    pa_owner_add(&procs->count, 1);
+    return p;
+}
+
+static pa_proc *acquire(pa_procs *procs, pa_heap *h)
+{
+    pa_proc *p = NULL;
+    pa_lock_acquire(&procs->lock);
+    if (pa_heap_init_locked(h)) {
+        if (!procs->orphan)
+            procs->orphan = make_locked(procs, h);
+        if (!exit_key_made)
+            exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+        if ((p = procs->free) != NULL)
+            procs->free = p->next_free;
+        else if (procs->orphan && exit_key_made)
+            p = make_locked(procs, h);
+        if (p) {
+            atomic_store_explicit(&p->attached, true, memory_order_relaxed);
+            pa_owner_add(&procs->attached_count, 1);
+        }
+    }
+    pa_lock_release(&procs->lock);
+    return p;
+}
+
+pa_mcache *pa_proc_attach(void)
+{
+    pa_mcache *c = pa_current_mcache;
+    if (c != &pa_mcache_unattached)
+        return c;
+    pa_proc *p = acquire(&pa_the_procs, &pa_the_heap);
+    if (!p)
+        return c;
+    p->cache.trim_seen = atomic_load_explicit(&pa_the_heap.trim_generation, memory_order_relaxed);
+    pa_current_mcache = &p->cache;
+    if (pthread_setspecific(exit_key, p) != 0) /* it has no memory for the key: do not leak the P */
+        thread_exit(p);
+    return pa_current_mcache;
+}
+
+void *pa_proc_with_orphan(void *(*body)(pa_mcache *c, void *argument), void *argument)
+{
+    pa_proc *orphan = pa_the_procs.orphan;
+    if (!orphan) /* nothing was ever allocated, and nothing can be */
+        return NULL;
+    pa_lock_acquire(&pa_the_procs.orphan_lock);
+    void *result = body(&orphan->cache, argument);
+    pa_mcache_release_all(&orphan->cache);
+    pa_lock_release(&pa_the_procs.orphan_lock);
+    return result;
+}

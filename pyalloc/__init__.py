@@ -1,0 +1,95 @@
+"""Go's memory manager as a library: raw buffers from 64 MiB arenas, outside the Python heap.
+
+    import pyalloc
+
+    with pyalloc.alloc(1 << 20) as buf:      # 1 MiB, zeroed
+        memoryview(buf)[:5] = b"hello"
+    pyalloc.free_os_memory()                 # give free pages back to the operating system
+
+Sizes are bytes everywhere.  Every function may be called from any thread.  ``pyalloc.lib`` and
+``pyalloc.ffi`` are the raw C interface (csrc/include/pyalloc.h) through cffi.
+"""
+
+from __future__ import annotations
+
+import os as _os
+from typing import TYPE_CHECKING, Any
+
+try:
+    from pyalloc._core import (
+        Buffer,
+        OutOfMemoryError,
+        alloc,
+        empty,
+        free_os_memory,
+        good_size,
+        heap_check,
+        owns,
+    )
+except ImportError as _error:
+    # A preloaded core that is too old lacks symbols, and the loader says so before _core can compare ABI numbers.
+    if "pa_" in str(_error) or "LIBPYALLOC" in str(_error):
+        raise ImportError(
+            f"the libpyalloc.so in this process does not fit this pyalloc ({_error}); "
+            f"LD_PRELOAD is {_os.environ.get('LD_PRELOAD', '')!r}; preload the path that "
+            "pyalloc.preload.path() names, or install pyalloc again"
+        ) from _error
+    raise
+
+from pyalloc._rss import Rss, rss
+from pyalloc._stats import (
+    ClassStats,
+    MemStats,
+    SizeClass,
+    class_stats,
+    read_mem_stats,
+    size_classes,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Buffer",
+    "ClassStats",
+    "MemStats",
+    "OutOfMemoryError",
+    "Rss",
+    "SizeClass",
+    "__version__",
+    "alloc",
+    "class_stats",
+    "empty",
+    "ffi",
+    "free_os_memory",
+    "good_size",
+    "heap_check",
+    "lib",
+    "owns",
+    "preload",
+    "read_mem_stats",
+    "rss",
+    "size_classes",
+]
+
+if TYPE_CHECKING:
+    from pyalloc import preload as preload
+
+    lib: Any
+    ffi: Any
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what few programs need when it is first asked for."""
+    import importlib
+
+    if name in ("lib", "ffi"):
+        module = importlib.import_module("pyalloc._cffi")
+        globals().update(lib=module.lib, ffi=module.ffi)
+        return globals()[name]
+    if name == "preload":
+        return importlib.import_module("pyalloc.preload")
+    raise AttributeError(f"module 'pyalloc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

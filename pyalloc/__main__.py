@@ -1,0 +1,126 @@
+"""``python -m pyalloc``: bench, classes, stats, rss, doctor; each has --json."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from typing import Any, Optional, Sequence
+
+import pyalloc
+from pyalloc import _report
+
+
+def _classes(options: argparse.Namespace) -> int:
+    rows = pyalloc.size_classes()
+    if options.json:
+        _report.to_json(rows)
+        return 0
+    shown = [
+        (row.size_class, row.object_bytes, row.span_bytes, row.objects, row.tail_waste_bytes,
+         f"{100 * row.tail_waste_bytes / row.span_bytes:.2f} %")
+        for row in rows
+    ]
+    _report.table("Size classes (requests above 32 KiB: whole 8 KiB pages)",
+                  ["class", "object bytes", "span bytes", "objects", "tail waste", "tail waste of span"], shown)
+    return 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    stats = pyalloc.read_mem_stats()
+    used = [row for row in pyalloc.class_stats() if row.spans]
+    if options.json:
+        _report.to_json({"mem_stats": stats, "classes": used})
+        return 0
+    _report.table("Heap of this process (bytes, or a count)", ["field", "value"],
+                  [(name, value) for name, value in dataclasses.asdict(stats).items()])
+    print()
+    _report.table("Size classes in use (0 = large)", ["class", "object bytes", "spans", "span bytes", "objects"],
+                  [dataclasses.astuple(row) for row in used])
+    return 0
+
+
+def _rss(options: argparse.Namespace) -> int:
+    import psutil
+
+    try:
+        memory = pyalloc.rss(options.pid)
+    except psutil.Error as error:
+        print(f"pyalloc rss: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        _report.to_json(memory)
+        return 0
+    rows: list[tuple[_report.Cell, ...]] = []
+    for name, value in dataclasses.asdict(memory).items():
+        is_bytes = value is not None and not name.endswith("_faults")
+        if name != "pid":
+            rows.append((name, value, _report.human(value) if is_bytes else ""))
+    _report.table(f"Memory of process {memory.pid}", ["field", "value", ""], rows)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pyalloc import _doctor as doctor
+
+    findings = doctor.examine()
+    if options.json:
+        _report.to_json(findings)
+    else:
+        _report.table("pyalloc doctor", ["check", "status", "value", "hint"],
+                      [(one.check, one.status, one.value, one.hint) for one in findings])
+    return 1 if any(one.status == "fail" for one in findings) else 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from pyalloc import _bench as bench
+
+    return int(bench.main(options) or 0)
+
+
+def _parser(command: Optional[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pyalloc",
+        description="pyalloc: Go's memory manager as a library. Sizes are bytes.",
+    )
+    parser.add_argument("--version", action="version", version=f"pyalloc {pyalloc.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    bench = add("bench", _bench, "compare pyalloc with glibc malloc and the peers that are installed")
+    if command == "bench":  # its modules are worth loading only for itself
+        from pyalloc import _bench as bench_package
+
+        bench_package.add_arguments(bench)
+    quick = [
+        add("classes", _classes, "the size-class table"),
+        add("stats", _stats, "statistics of the heap of this process"),
+        add("rss", _rss, "memory of a process as the operating system sees it, and ours beside it"),
+        add("doctor", _doctor, "check the environment and the heap; exit code 1 when something is broken"),
+    ]
+    for one in quick:
+        one.add_argument("--json", action="store_true", help="print JSON")
+    quick[2].add_argument("--pid", type=int, default=None, help="another process (default: this one)")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Runs one command, returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words[0] if words else None).parse_args(words)
+    try:
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""``python -m pyalloc._bench``: the same as ``python -m pyalloc bench``."""
+
+import argparse
+import sys
+
+from pyalloc import _bench
+
+parser = argparse.ArgumentParser(prog="python -m pyalloc._bench", description="compare allocators")
+_bench.add_arguments(parser)
+sys.exit(_bench.main(parser.parse_args()))

@@ -1,0 +1,59 @@
+"""The shared library as the malloc of a whole program.
+
+    subprocess.run(["sqlite3", "db"], env=pyalloc.preload.env())
+
+A program that starts with ``LD_PRELOAD`` set to :func:`path` gets all its malloc from pyalloc; when it
+is a Python program that imports pyalloc too, both are one heap.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Mapping, Optional
+
+_LIBRARY = "libpyalloc.so"
+
+
+def path() -> str:
+    """Absolute path of the libpyalloc.so of this installation."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), _LIBRARY)
+
+
+def env(base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
+    """A copy of *base* (default: os.environ) with the library first in LD_PRELOAD."""
+    result = dict(os.environ if base is None else base)
+    others = [name for name in result.get("LD_PRELOAD", "").replace(":", " ").split() if name != path()]
+    result["LD_PRELOAD"] = ":".join([path(), *others])
+    return result
+
+
+def active() -> bool:
+    """True when the malloc of this process is pyalloc's, that is, when the library was preloaded."""
+    import ctypes
+
+    try:
+        address = ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return False
+    return os.path.basename(_mapped_file(address or 0) or "") == _LIBRARY
+
+
+def loaded_path() -> Optional[str]:
+    """Path of the libpyalloc.so that this process has mapped: :func:`path`, or the preloaded one."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(None, 5)
+            if len(fields) == 6 and os.path.basename(fields[5]) == _LIBRARY:
+                return fields[5]
+    return None
+
+
+def _mapped_file(address: int) -> Optional[str]:
+    """The file mapped at an address, None when there is none."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(None, 5)
+            low, _, high = fields[0].partition("-")
+            if int(low, 16) <= address < int(high, 16):
+                return fields[5] if len(fields) == 6 else None
+    return None

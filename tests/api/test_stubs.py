@@ -1,0 +1,38 @@
+"""The stubs are what the module is, and the package is typed throughout."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("mypy")
+
+
+def test_stubs_match_the_module(run_python, tmp_path):
+    allowed = tmp_path / "allowlist"
+    # Python code sees __buffer__ from 3.12 on; type checkers want it always.
+    allowed.write_text("" if sys.version_info >= (3, 12) else "pyalloc\\._core\\.Buffer\\.__buffer__\n")
+    result = run_python("-m", "mypy.stubtest", "--mypy-config-file", "pyproject.toml", "--allowlist", str(allowed),
+                        "pyalloc._core", check=False, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_mypy_strict(run_python):
+    result = run_python("-m", "mypy", "--strict", "-p", "pyalloc", check=False, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_program_of_a_user(run_python, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pyalloc\n"
+        "with pyalloc.alloc(10, zero=False, align=64) as buf:\n"
+        "    view: memoryview = memoryview(buf)\n"
+        "    n: int = len(buf) + buf.address + pyalloc.read_mem_stats().heap_inuse\n"
+        "    owned: bool = pyalloc.owns(buf) and pyalloc.owns(b'') and pyalloc.owns(5)\n"
+        "buf.nbytes = 5  # error\n"
+        "pyalloc.alloc('5')  # error\n"
+    )
+    result = run_python("-m", "mypy", "--strict", str(program), check=False, timeout=300)
+    errors = [line for line in result.stdout.splitlines() if ": error:" in line]
+    assert [line.split(":")[-3] for line in errors] and len(errors) == 2, result.stdout + result.stderr
+    assert all(f":{number}:" in line for number, line in zip((6, 7), errors))
