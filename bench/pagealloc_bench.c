@@ -49,7 +49,7 @@ static bool commit(void *ctx, void *addr, size_t nbytes)
     return true;
 }
 
-static const pa_page_hooks hooks = {map, commit, NULL};
+static const pa_page_hooks hooks = {.reserve = map, .commit = commit};
 
 static void die(const char *what)
 {
@@ -108,14 +108,14 @@ static void fill(space *s, size_t gib, size_t max_samples)
 static void measure(space *s, size_t pairs, uint64_t clock_ns)
 {
     for (size_t k = 0; k < pairs; k++) {
-        run *r = &s->runs[rnd(s) % s->count];
+        run *r = &s->runs[rnd(s) % s->count], old = *r;
         size_t scavenged, n = 1 + rnd(s) % 64;
         uint64_t t0 = now_ns();
-        pa_pagealloc_free(&s->pages, r->base, r->npages);
-        r->base = pa_pagealloc_alloc(&s->pages, n, &scavenged);
+        pa_pagealloc_free(&s->pages, old.base, old.npages);
+        uintptr_t base = pa_pagealloc_alloc(&s->pages, n, &scavenged);
         uint64_t t = now_ns() - t0;
-        r->npages = n;
-        if (!r->base)
+        *r = (run){base, n};
+        if (!base)
             die("out of pages");
         s->samples[s->sample_count++] = (uint32_t)(t > clock_ns ? t - clock_ns : 0);
     }

@@ -41,7 +41,8 @@ def _versions() -> Iterator[Finding]:
     yield Finding("pyalloc", "info", pyalloc.__version__)
     yield Finding("python", "info", f"{platform.python_implementation()} {platform.python_version()}")
     known = platform.system() == "Linux" and platform.machine() in ("x86_64", "aarch64") and sys.maxsize > 2**32
-    yield Finding("platform", "ok" if known else "warn", f"{platform.system()} {platform.release()} {platform.machine()}",
+    running = f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield Finding("platform", "ok" if known else "warn", running,
                   "" if known else "pyalloc is made for 64-bit Linux on x86-64 and aarch64")
 
 
@@ -52,10 +53,12 @@ def _library() -> Iterator[Finding]:
     yield Finding("library", "ok" if same else "warn", loaded or "not found in /proc/self/maps",
                   "" if same else f"this installation's library is {own}")
     version = _core.core_version()
-    yield Finding("core version", "ok" if version == pyalloc.__version__ else "warn", f"{version}, ABI {_core.ABI_VERSION}",
-                  "" if version == pyalloc.__version__ else "the package and the library are of different versions")
-    yield Finding("preloaded", "info", "yes" if preload.active() else "no",
-                  "" if preload.active() else "malloc of this process is not pyalloc's; see pyalloc.preload.env()")
+    same = version == pyalloc.__version__
+    yield Finding("core version", "ok" if same else "warn", f"{version}, ABI {_core.ABI_VERSION}",
+                  "" if same else "the package and the library are of different versions")
+    active = preload.active()
+    yield Finding("preloaded", "info", "yes" if active else "no",
+                  "" if active else "malloc of this process is not pyalloc's; see pyalloc.preload.env()")
 
 
 def _kernel() -> Iterator[Finding]:
@@ -65,8 +68,8 @@ def _kernel() -> Iterator[Finding]:
     yield Finding("transparent huge pages", "info", chosen)
     overcommit = _read("/proc/sys/vm/overcommit_memory")
     strict = overcommit == "2"
-    yield Finding("overcommit", "warn" if strict else "ok", overcommit or "unknown",
-                  "vm.overcommit_memory=2 charges reserved address space: arenas of 64 MiB may be refused" if strict else "")
+    hint = "vm.overcommit_memory=2 charges reserved address space: arenas of 64 MiB may be refused"
+    yield Finding("overcommit", "warn" if strict else "ok", overcommit or "unknown", hint if strict else "")
     maps = _read("/proc/sys/vm/max_map_count")
     yield Finding("max map count", "info", maps or "unknown")
 

@@ -39,7 +39,8 @@ def _text(cell: Cell) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Prints a table; a column whose every cell is a number or None goes to the right."""
-    numeric = [bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))]
+    number = (int, float, type(None))
+    numeric = [bool(rows) and all(isinstance(row[i], number) for row in rows) for i in range(len(columns))]
     if sys.stdout.isatty():
         try:
             from rich.console import Console
@@ -58,5 +59,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) ->
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     print(title)
     for line in [list(columns), *cells]:
-        padded = (text.rjust(width) if right else text.ljust(width) for text, width, right in zip(line, widths, numeric))
+        places = zip(line, widths, numeric)
+        padded = (text.rjust(width) if right else text.ljust(width) for text, width, right in places)
         print("  " + "  ".join(padded).rstrip())

@@ -56,7 +56,7 @@ def read_mem_stats() -> MemStats:
 
 @dataclass(frozen=True)
 class ClassStats:
-    """Use of one size class."""
+    """Use of one size class; see :func:`class_stats`."""
 
     size_class: int  # 0 = large, 1..66
     object_bytes: int  # size of a slot; 0 for large
@@ -75,7 +75,7 @@ def class_stats() -> list[ClassStats]:
 
 @dataclass(frozen=True)
 class SizeClass:
-    """One row of the size-class table."""
+    """One row of the size-class table; see :func:`size_classes`."""
 
     size_class: int  # 1..66
     object_bytes: int  # largest request, and size of a slot

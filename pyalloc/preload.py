@@ -8,8 +8,11 @@ is a Python program that imports pyalloc too, both are one heap.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Mapping, Optional
+
+from pyalloc import _core
 
 _LIBRARY = "libpyalloc.so"
 
@@ -27,15 +30,18 @@ def env(base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
     return result
 
 
+@functools.lru_cache(maxsize=None)
 def active() -> bool:
-    """True when the malloc of this process is pyalloc's, that is, when the library was preloaded."""
+    """True when the malloc of this process is pyalloc's, that is, when the library was preloaded.
+
+    Asks for the block that the C library itself gets for strdup(): not even Python's own allocator hooks change
+    that.  The answer cannot change while the process lives.
+    """
     import ctypes
 
-    try:
-        address = ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value
-    except (OSError, AttributeError):
-        return False
-    return os.path.basename(_mapped_file(address or 0) or "") == _LIBRARY
+    strdup = ctypes.CDLL(None).strdup
+    strdup.restype, strdup.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    return _core.owns(strdup(b"") or 0)  # one byte, once: whose free() it needs is just what is not known
 
 
 def loaded_path() -> Optional[str]:
@@ -45,15 +51,4 @@ def loaded_path() -> Optional[str]:
             fields = line.rstrip("\n").split(None, 5)
             if len(fields) == 6 and os.path.basename(fields[5]) == _LIBRARY:
                 return fields[5]
-    return None
-
-
-def _mapped_file(address: int) -> Optional[str]:
-    """The file mapped at an address, None when there is none."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            fields = line.rstrip("\n").split(None, 5)
-            low, _, high = fields[0].partition("-")
-            if int(low, 16) <= address < int(high, 16):
-                return fields[5] if len(fields) == 6 else None
     return None

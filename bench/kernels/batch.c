@@ -69,5 +69,12 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_batch = {
-    "batch", "10,000 blocks of mixed sizes, freed lifo, fifo or in random order; one malloc or free is an operation",
-    run, {.order = "random", .size_bytes = 16, .size_max_bytes = 1024, .live = 10000, .ops = 4000000, .threads = 1}};
+    "batch",
+    "10,000 blocks of mixed sizes, freed lifo, fifo or in random order; one malloc or free is an operation",
+    run,
+    {.order = "random",
+     .size_bytes = 16,
+     .size_max_bytes = 1024,
+     .live = 10000,
+     .ops = 4000000,
+     .threads = 1}};

@@ -18,13 +18,13 @@
 #include <stdlib.h>
 
 typedef struct bench_options {
-    const char *order;      /* batch: lifo, fifo, random; pair: "loop" runs the empty loop */
-    const char *trace;      /* replay: path of a flat operation file */
-    const char *output;     /* expand: path to write */
-    size_t size_bytes;      /* the size, or the smallest of a mix */
-    size_t size_max_bytes;  /* the largest of a mix; equal to size_bytes for one size */
-    size_t live;            /* how many blocks (fragment: how many KiB) are live at a time */
-    uint64_t ops;           /* how much to do, all threads together */
+    const char *order;     /* batch: lifo, fifo, random; pair: "loop" runs the empty loop */
+    const char *trace;     /* replay: path of a flat operation file */
+    const char *output;    /* expand: path to write */
+    size_t size_bytes;     /* the size, or the smallest of a mix */
+    size_t size_max_bytes; /* the largest of a mix; equal to size_bytes for one size */
+    size_t live;           /* how many blocks (fragment: how many KiB) are live at a time */
+    uint64_t ops;          /* how much to do, all threads together */
     uint64_t seed;
     unsigned threads;
 } bench_options;
@@ -34,8 +34,10 @@ enum { BENCH_MAX_EXTRAS = 16, BENCH_MAX_THREADS = 64 };
 typedef struct bench_result {
     uint64_t ops;          /* what was done between start and stop */
     uint64_t elapsed_ns;   /* CLOCK_MONOTONIC between start and stop */
+    uint64_t cpu_ns;       /* processor time of all threads between start and stop */
     uint64_t minor_faults; /* of the whole process between start and stop */
     uint64_t start_ns;
+    uint64_t start_cpu_ns;
     uint64_t start_faults;
     unsigned extras;
     const char *extra_name[BENCH_MAX_EXTRAS];
@@ -68,8 +70,8 @@ _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 
 
 /* Runs body(index, arg) on `threads` threads and measures from the moment when all of them stand
  * ready until the last has finished; one thread means the calling one. */
-void bench_parallel(unsigned threads, void (*body)(unsigned index, void *arg), void *arg, bench_result *result,
-                    uint64_t ops);
+void bench_parallel(unsigned threads, void (*body)(unsigned index, void *arg), void *arg,
+                    bench_result *result, uint64_t ops);
 
 /* The compiler must believe that somebody looks at p, or it may remove a malloc and its free. */
 static inline void bench_escape(void *p)

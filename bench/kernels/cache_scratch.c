@@ -47,5 +47,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_cache_scratch = {
-    "cache_scratch", "false sharing by blocks that were allocated together; one write is an operation", run,
+    "cache_scratch",
+    "false sharing by blocks that were allocated together; one write is an operation",
+    run,
     {.size_bytes = 8, .size_max_bytes = 8, .ops = 80000000, .threads = 2}};

@@ -151,5 +151,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_expand = {
-    "expand", "turns a decompressed trace (--trace) into the flat form (--output) that replay reads", run,
+    "expand",
+    "turns a decompressed trace (--trace) into the flat form (--output) that replay reads",
+    run,
     {.threads = 1}};

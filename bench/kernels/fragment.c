@@ -2,10 +2,10 @@
  *
  * The worst case of size classes: memory that was cut up for one size is of no use for the next.  The
  * program goes through phases; each allocates blocks of its own range of sizes until --live KiB are
- * requested in all, writes them whole (once every 64 bytes), and at the end of the phase frees a random 85 % of
- * everything that is alive.  What survives pins spans, pages or heap chunks; the next phase wants
- * other sizes.  The figure to look at is the peak RSS over --live, the time comes second.
- * One operation is one malloc or one free.
+ * requested in all, writes them whole (once every 64 bytes), and at the end of the phase frees a random 85 %
+ * of everything that is alive.  What survives pins spans, pages or heap chunks; the next phase wants other
+ * sizes.  The figure to look at is the peak RSS over --live, the time comes second. One operation is one
+ * malloc or one free.
  */
 #include "bench.h"
 
@@ -16,7 +16,8 @@ typedef struct range {
 } range;
 
 static const range phases[] = {
-    {16, 64}, {200, 400}, {33, 130}, {1000, 3000}, {64, 96}, {5000, 12000}, {16, 48}, {20000, 60000}, {500, 800},
+    {16, 64},      {200, 400}, {33, 130},      {1000, 3000}, {64, 96},
+    {5000, 12000}, {16, 48},   {20000, 60000}, {500, 800},
 };
 enum { PHASES = sizeof phases / sizeof phases[0], KEEP_PERCENT = 15 };
 
@@ -62,6 +63,7 @@ static void run(const bench_options *o, bench_result *r)
     bench_extra(r, "peak_live_kib", (long long)(peak_live / 1024));
 }
 
-const bench_kernel bench_fragment = {
-    "fragment", "phases of different sizes with survivors; look at the peak RSS", run,
-    {.live = 24 * 1024, .ops = 3000000, .threads = 1}};
+const bench_kernel bench_fragment = {"fragment",
+                                     "phases of different sizes with survivors; look at the peak RSS",
+                                     run,
+                                     {.live = 24 * 1024, .ops = 3000000, .threads = 1}};

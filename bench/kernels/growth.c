@@ -64,5 +64,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_growth = {
-    "growth", "realloc by an eighth from size to size-max; one realloc is an operation", run,
+    "growth",
+    "realloc by an eighth from size to size-max; one realloc is an operation",
+    run,
     {.size_bytes = 16, .size_max_bytes = 65536, .live = 8, .ops = 500000, .threads = 1}};

@@ -77,7 +77,7 @@ static void *worker_main(void *p)
 
 static void run(const bench_options *o, bench_result *r)
 {
-    size_t (*release)(void) = (size_t(*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "pa_free_os_memory");
+    size_t (*release)(void) = (size_t (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "pa_free_os_memory");
     static pthread_t ids[BENCH_MAX_THREADS];
     uint64_t seed = o->seed;
     if (o->live == 0)
@@ -131,5 +131,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_large = {
-    "large", "64 KiB to 4 MiB: malloc, touch each page, free; reports page faults of the steady state", run,
+    "large",
+    "64 KiB to 4 MiB: malloc, touch each page, free; reports page faults of the steady state",
+    run,
     {.size_bytes = 65536, .size_max_bytes = 4194304, .live = 1, .ops = 4000, .threads = 1}};

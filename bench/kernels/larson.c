@@ -68,5 +68,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_larson = {
-    "larson", "servers that replace random blocks and hand over to new threads; one replacement is an operation", run,
+    "larson",
+    "servers that replace random blocks and hand over to new threads; one replacement is an operation",
+    run,
     {.size_bytes = 8, .size_max_bytes = 1000, .live = 5000, .ops = 3000000, .threads = 2}};

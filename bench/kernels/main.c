@@ -29,8 +29,9 @@ enum { KERNELS = sizeof kernels / sizeof kernels[0] };
 
 static _Noreturn void usage(const char *what, const char *detail)
 {
-    dprintf(2, "kernels: %s%s\nusage: kernels KERNEL [--size N] [--size-max N] [--ops N] [--threads N]"
-               " [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH] | --list\n",
+    dprintf(2,
+            "kernels: %s%s\nusage: kernels KERNEL [--size N] [--size-max N] [--ops N] [--threads N]"
+            " [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH] | --list\n",
             what, detail);
     _exit(2);
 }
@@ -58,7 +59,8 @@ static bool is_libc(const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
-    return strncmp(name, "libc.", 5) == 0 || strncmp(name, "libc-", 5) == 0 || strncmp(name, "ld-musl", 7) == 0;
+    return strncmp(name, "libc.", 5) == 0 || strncmp(name, "libc-", 5) == 0 ||
+           strncmp(name, "ld-musl", 7) == 0;
 }
 
 static void check_provider(const char *expect)
@@ -89,22 +91,25 @@ static size_t print_string(char *to, size_t room, const char *text)
     return n;
 }
 
-static void print_result(const bench_kernel *kernel, const bench_options *o, const bench_result *r, size_t peak_kib,
-                         size_t rss_kib)
+static void print_result(const bench_kernel *kernel, const bench_options *o, const bench_result *r,
+                         size_t peak_kib, size_t rss_kib)
 {
     static char line[8192], provider[2 * PATH_MAX];
     size_t fixed_kib = bench_fixed_kib();
     print_string(provider, sizeof provider, malloc_provider());
     int n = snprintf(line, sizeof line,
                      "{\"kernel\": \"%s\", \"ops\": %llu, \"seconds\": %.9f, \"ns_per_op\": %.4f, "
+                     "\"cpu_ns_per_op\": %.4f, "
                      "\"peak_rss_kib\": %zu, \"vm_hwm_kib\": %zu, \"fixed_kib\": %zu, \"rss_kib\": %zu, "
                      "\"minor_faults\": %llu, \"threads\": %u, \"malloc\": \"%s\"",
                      kernel->name, (unsigned long long)r->ops, (double)r->elapsed_ns * 1e-9,
                      r->ops == 0 ? 0.0 : (double)r->elapsed_ns / (double)r->ops,
+                     r->ops == 0 ? 0.0 : (double)r->cpu_ns / (double)r->ops,
                      peak_kib > fixed_kib ? peak_kib - fixed_kib : 0, peak_kib, fixed_kib, rss_kib,
                      (unsigned long long)r->minor_faults, o->threads, provider);
     for (unsigned i = 0; i < r->extras; i++)
-        n += snprintf(line + n, sizeof line - (size_t)n, ", \"%s\": %lld", r->extra_name[i], r->extra_value[i]);
+        n += snprintf(line + n, sizeof line - (size_t)n, ", \"%s\": %lld", r->extra_name[i],
+                      r->extra_value[i]);
     n += snprintf(line + n, sizeof line - (size_t)n, "}\n");
     for (int at = 0; at < n;) {
         ssize_t wrote = write(1, line + at, (size_t)(n - at));
@@ -168,7 +173,10 @@ int main(int argc, char **argv)
     if (o.size_max_bytes < o.size_bytes)
         usage("--size-max is less than --size", "");
 
-    static bench_result result;
+    static bench_result result, rehearsal;
+    bench_start(
+        &rehearsal); /* so that the first use of clock and counters does not fault in the measured part */
+    bench_stop(&rehearsal, 0);
     kernel->run(&o, &result);
     size_t peak_kib = bench_peak_rss_kib(), rss_kib = bench_rss_kib();
     print_result(kernel, &o, &result, peak_kib > rss_kib ? peak_kib : rss_kib, rss_kib);

@@ -51,6 +51,7 @@ static void run(const bench_options *o, bench_result *r)
     bench_parallel(o->threads, thread_body, &j, r, j.each * o->threads);
 }
 
-const bench_kernel bench_pair = {
-    "pair", "malloc(size) + free, again and again; one operation is one pair", run,
-    {.size_bytes = 64, .size_max_bytes = 64, .ops = 10000000, .threads = 1}};
+const bench_kernel bench_pair = {"pair",
+                                 "malloc(size) + free, again and again; one operation is one pair",
+                                 run,
+                                 {.size_bytes = 64, .size_max_bytes = 64, .ops = 10000000, .threads = 1}};

@@ -43,7 +43,8 @@ static inline void touch(unsigned char *p, size_t from, size_t to, unsigned char
 static inline void check_tag(const entry *e, uint32_t slot)
 {
     if (e->nbytes != 0 && __builtin_expect(*(volatile unsigned char *)e->p != tag_of(slot), 0))
-        bench_die("replay: the block at %p (slot %u, %u bytes) was overwritten", (void *)e->p, slot, e->nbytes);
+        bench_die("replay: the block at %p (slot %u, %u bytes) was overwritten", (void *)e->p, slot,
+                  e->nbytes);
 }
 
 static inline void put(entry *e, void *p, uint32_t slot, uint32_t nbytes)
@@ -56,7 +57,8 @@ static inline void put(entry *e, void *p, uint32_t slot, uint32_t nbytes)
 
 static void carry_out(const flat_op *op, const flat_op *end, entry *table, uint64_t counts[OP_KINDS])
 {
-    static size_t align = 16; /* outlives a block: ALIGN may be the last of one, ALIGNED the first of the next */
+    static size_t align =
+        16; /* outlives a block: ALIGN may be the last of one, ALIGNED the first of the next */
     for (; op < end; op++) {
         uint32_t kind = op->slot_kind & (OP_KINDS - 1), slot = op->slot_kind >> OP_KIND_BITS;
         entry *e = &table[slot];
@@ -148,5 +150,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_replay = {
-    "replay", "repeats the allocations of a recorded program (--trace); one event is an operation", run,
+    "replay",
+    "repeats the allocations of a recorded program (--trace); one event is an operation",
+    run,
     {.threads = 1}};

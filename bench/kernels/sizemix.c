@@ -85,5 +85,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_sizemix = {
-    "sizemix", "skewed sizes and lifetimes as in shbench; one malloc or free is an operation", run,
+    "sizemix",
+    "skewed sizes and lifetimes as in shbench; one malloc or free is an operation",
+    run,
     {.size_bytes = 1, .size_max_bytes = 8192, .live = 10000, .ops = 4000000, .threads = 1}};

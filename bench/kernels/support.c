@@ -1,8 +1,8 @@
 /* support.c - clocks, memory figures, tables and threads for the kernels.
  *
  * Nothing here may call malloc while a kernel runs: /proc is read with open and read into a buffer on
- * the stack, tables come from mmap.  Peak RSS is VmHWM, which Linux brings up to date whenever RSS is about to fall
- * and when it is read.  Since Linux 6.2 the counters behind VmHWM and VmRSS may lag by 32 pages a
+ * the stack, tables come from mmap.  Peak RSS is VmHWM, which Linux brings up to date whenever RSS is about
+ * to fall and when it is read.  Since Linux 6.2 the counters behind VmHWM and VmRSS may lag by 32 pages a
  * processor; so current RSS comes from smaps_rollup, which is exact, and main.c takes the greater of the
  * two as the peak.
  */
@@ -21,11 +21,16 @@
 
 static size_t table_bytes;
 
-uint64_t bench_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t bench_now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 uint64_t bench_minor_faults(void)
@@ -38,12 +43,14 @@ uint64_t bench_minor_faults(void)
 void bench_start(bench_result *result)
 {
     result->start_faults = bench_minor_faults();
+    result->start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     result->start_ns = bench_now_ns();
 }
 
 void bench_stop(bench_result *result, uint64_t ops)
 {
     result->elapsed_ns += bench_now_ns() - result->start_ns;
+    result->cpu_ns += clock_ns(CLOCK_PROCESS_CPUTIME_ID) - result->start_cpu_ns;
     result->minor_faults += bench_minor_faults() - result->start_faults;
     result->ops += ops;
 }
@@ -126,8 +133,8 @@ static void *worker_main(void *p)
     return NULL;
 }
 
-void bench_parallel(unsigned threads, void (*body)(unsigned index, void *arg), void *arg, bench_result *result,
-                    uint64_t ops)
+void bench_parallel(unsigned threads, void (*body)(unsigned index, void *arg), void *arg,
+                    bench_result *result, uint64_t ops)
 {
     if (threads <= 1) {
         bench_start(result);

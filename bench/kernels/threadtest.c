@@ -41,5 +41,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_threadtest = {
-    "threadtest", "independent threads: blocks of one size allocated and freed in order; one call is an operation",
-    run, {.size_bytes = 64, .size_max_bytes = 64, .live = 20000, .ops = 8000000, .threads = 2}};
+    "threadtest",
+    "independent threads: blocks of one size allocated and freed in order; one call is an operation",
+    run,
+    {.size_bytes = 64, .size_max_bytes = 64, .live = 20000, .ops = 8000000, .threads = 2}};

@@ -17,10 +17,11 @@
 
 enum { BATCH = 100, SLOTS = 16 };
 
+/* Both counters are stored with release and read with acquire: who sees the count sees the blocks. */
 typedef struct ring {
-    _Atomic uint64_t filled; /* batches ever put in; written by the producer (release), read by the consumer (acquire) */
+    _Atomic uint64_t filled; /* batches ever put in; only the producer writes it */
     char pad1[120];
-    _Atomic uint64_t emptied; /* batches ever taken out; written by the consumer (release), read by the producer */
+    _Atomic uint64_t emptied; /* batches ever taken out; only the consumer writes it */
     char pad2[120];
     void *blocks[SLOTS][BATCH];
 } ring;
@@ -98,5 +99,7 @@ static void run(const bench_options *o, bench_result *r)
 }
 
 const bench_kernel bench_xthread = {
-    "xthread", "one thread allocates, another frees, through a bounded ring; one block is an operation", run,
+    "xthread",
+    "one thread allocates, another frees, through a bounded ring; one block is an operation",
+    run,
     {.size_bytes = 64, .size_max_bytes = 64, .ops = 3000000, .threads = 2}};

@@ -6,8 +6,8 @@
  * or, in one step with the conversion to a compact trace, `python -m pyalloc._bench.record`.
  *
  * Calls are passed on to glibc under its own second names (__libc_malloc and so on), so no look-up with
- * dlsym is needed, which may itself allocate.  Each call is one event of 16 bytes, two for realloc (block before,
- * block after) and for aligned allocation (alignment, block):
+ * dlsym is needed, which may itself allocate.  Each call is one event of 16 bytes, two for realloc (block
+ * before, block after) and for aligned allocation (alignment, block):
  *
  *     word 0:  bits 0..3 kind, 4..15 thread number, 16..63 address
  *     word 1:  size, alignment, or 0
@@ -23,7 +23,8 @@
  * Which process is recorded: the file is opened with O_EXCL, so the first one that gets there, and no other;
  * a forked child stops recording.  PYALLOC_RECORD_EXE=cc1 waits for the process whose program has that
  * name (a compiler driver starts several); PYALLOC_RECORD_FOLLOW=1 gives each process, forked or
- * executed, a file of its own with the suffix .PID.  PYALLOC_RECORD_MAX=N stops after N events.
+ * executed, a file of its own with the suffix .PID (.PID.1 and so on after an exec).  PYALLOC_RECORD_MAX=N
+ * stops after N events.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
@@ -119,11 +120,17 @@ static void open_file(void)
     char own[4096];
     if (path == NULL || !right_program())
         return;
-    if (getenv("PYALLOC_RECORD_FOLLOW") != NULL) {
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+    if (getenv("PYALLOC_RECORD_FOLLOW") == NULL) {
+        file = open(path, flags, 0644);
+    } else {
         snprintf(own, sizeof own, "%s.%ld", path, (long)getpid());
-        path = own;
+        file = open(own, flags, 0644);
+        for (int again = 1; file < 0 && errno == EEXIST && again < 1000; again++) { /* after an exec */
+            snprintf(own, sizeof own, "%s.%ld.%d", path, (long)getpid(), again);
+            file = open(own, flags, 0644);
+        }
     }
-    file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (file < 0)
         return;
     /* out of the way of programs that count on low numbers or close them */
@@ -156,9 +163,9 @@ static void after_fork_child(void)
         window = NULL;
         window_base = 0;
         recording = false;
-        if (getenv("PYALLOC_RECORD_FOLLOW") != NULL)
-            open_file();
     }
+    if (getenv("PYALLOC_RECORD_FOLLOW") != NULL)
+        open_file();
     release();
 }
 

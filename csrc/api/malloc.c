@@ -64,25 +64,36 @@ static PA_NOINLINE void *malloc_class_slow(unsigned size_class)
 static void *alloc_pages_on(pa_mcache *c, void *argument)
 {
     request *r = argument;
-    size_t align_pages = r->align > PA_PAGE_BYTES ? r->align >> PA_PAGE_SHIFT : 1;
-    return pa_mcache_alloc_large(c, pa_div_ceil(r->nbytes, PA_PAGE_BYTES), align_pages);
+    size_t npages = pa_div_ceil(r->nbytes, PA_PAGE_BYTES);
+    if (r->align <= PA_PAGE_BYTES)
+        return pa_mcache_alloc_large(c, npages);
+    return pa_mcache_alloc_large_slow(c, npages, r->align >> PA_PAGE_SHIFT);
 }
 
 /* A large span; NULL without touching errno. */
-static pa_span *alloc_large(size_t nbytes, size_t align)
+static PA_NOINLINE pa_span *alloc_large_slow(size_t nbytes, size_t align)
 {
     if (nbytes > PTRDIFF_MAX || align > PTRDIFF_MAX)
         return NULL;
-    pa_mcache *c = pa_current_mcache;
-    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
-        c = pa_proc_attach();
+    pa_mcache *c = pa_proc_attach();
     request r = {.nbytes = nbytes, .align = align};
     return pa_mcache_is_real(c) ? alloc_pages_on(c, &r) : pa_proc_with_orphan(alloc_pages_on, &r);
 }
 
+/* The same, from the bins if they have it. A constant mcache's bins are empty. */
+PA_INLINE pa_span *alloc_large(size_t nbytes)
+{
+    if (PA_LIKELY(nbytes <= (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT)) {
+        pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
+        if (PA_LIKELY(s != NULL))
+            return s;
+    }
+    return alloc_large_slow(nbytes, 1);
+}
+
 static PA_NOINLINE void *malloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large(nbytes, 1);
+    pa_span *s = alloc_large(nbytes);
     return s ? (void *)s->base : out_of_memory();
 }
 
@@ -124,23 +135,30 @@ static _Noreturn PA_COLD void bad_pointer(const pa_span *s, const void *p)
         pa_abort_pointer("free of", p, "already freed (double free)");
     if (state == PA_SPAN_MANAGED)
         pa_abort_pointer("free of", p, "a managed object, which only the collector frees");
-    if ((uintptr_t)p >= s->tail)
+    if ((uintptr_t)p >= pa_racy_load(&s->tail))
         pa_abort_pointer("free of", p, "points behind the blocks that were handed out (foreign pointer)");
     if (!pa_span_is_carved_element(s, p))
         pa_abort_pointer("free of", p, "points inside a block, not at its start (interior pointer)");
     pa_abort_pointer("free of", p, "already freed (double free)");
 }
 
-static void *claim_on(pa_mcache *c, void *span)
+static void *free_on_orphan(pa_mcache *c, void *p)
 {
-    pa_mcache_claim(c, span);
+    pa_span *s = pa_span_of(p);
+    if (s->size_class == 0)
+        pa_mcache_free_large(c, s);
+    else
+        pa_mcache_free_remote(c, s, p);
     return NULL;
 }
 
-static void *free_large_on(pa_mcache *c, void *span)
+static PA_NOINLINE void free_without_proc(void *p)
 {
-    pa_mcache_free_large(c, span);
-    return NULL;
+    pa_mcache *c = pa_proc_attach();
+    if (pa_mcache_is_real(c))
+        free_on_orphan(c, p);
+    else
+        pa_proc_with_orphan(free_on_orphan, p);
 }
 
 /* p is in s, which is not ours or large. */
@@ -148,17 +166,12 @@ static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
 {
     if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
         bad_pointer(s, p);
-    void *(*body)(pa_mcache *, void *);
-    if (s->size_class == 0)
-        body = free_large_on;
-    else if (pa_span_push_remote(s, p))
-        body = claim_on;
+    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
+        free_without_proc(p);
+    else if (s->size_class == 0)
+        pa_mcache_free_large(c, s);
     else
-        return;
-    if (PA_LIKELY(pa_mcache_is_real(c)) || pa_mcache_is_real(c = pa_proc_attach()))
-        body(c, s);
-    else
-        pa_proc_with_orphan(body, s);
+        pa_mcache_free_remote(c, s, p);
 }
 
 static PA_NOINLINE void free_unusual(pa_mcache *c, pa_span *s, void *p)
@@ -217,7 +230,7 @@ PA_EXPORT void pa_free_aligned_sized(void *p, size_t align, size_t nbytes)
 
 static void *calloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large(nbytes, 1);
+    pa_span *s = alloc_large(nbytes);
     if (!s)
         return out_of_memory();
     return s->needs_zero ? memset((void *)s->base, 0, nbytes) : (void *)s->base;
@@ -230,7 +243,7 @@ static void *calloc_from_fresh_tail(unsigned size_class)
     if (s->free || s->needs_zero || s->tail >= s->limit)
         return NULL;
     void *p = (void *)s->tail;
-    s->tail += pa_class_object_bytes[size_class];
+    pa_owner_add(&s->tail, pa_class_object_bytes[size_class]);
     pa_owner_add(&s->live, 1);
     return p;
 }
@@ -261,7 +274,7 @@ static void *memalign_checked(size_t align, size_t nbytes)
             if (pa_class_object_bytes[k] % align == 0)
                 return malloc_inline(pa_class_object_bytes[k]);
     }
-    pa_span *s = alloc_large(nbytes ? nbytes : 1, align);
+    pa_span *s = alloc_large_slow(nbytes ? nbytes : 1, align);
     return s ? (void *)s->base : out_of_memory();
 }
 
@@ -324,15 +337,25 @@ PA_EXPORT bool pa_owns(const void *addr)
 
 /* ---- Realloc ---- */
 
+typedef struct resizing {
+    pa_span *span;
+    size_t npages;
+} resizing;
+
+static void *resize_on(pa_mcache *c, void *argument)
+{
+    resizing *r = argument;
+    return pa_mcache_resize_large(c, r->span, r->npages) ? r->span : NULL;
+}
+
 /* Grows or cuts a large block where it is. */
 static bool realloc_large_in_place(pa_span *s, size_t nbytes)
 {
-    size_t npages = pa_div_ceil(nbytes, PA_PAGE_BYTES);
-    if (npages > s->npages)
-        return pa_mheap_extend_span(&pa_the_heap, s, npages);
-    if (npages < s->npages)
-        pa_mheap_shrink_span(&pa_the_heap, s, npages);
-    return true;
+    resizing r = {.span = s, .npages = pa_div_ceil(nbytes, PA_PAGE_BYTES)};
+    if (r.npages == s->npages)
+        return true;
+    pa_mcache *c = pa_proc_attach();
+    return (pa_mcache_is_real(c) ? resize_on(c, &r) : pa_proc_with_orphan(resize_on, &r)) != NULL;
 }
 
 PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
@@ -351,9 +374,14 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
         return p;
     if (s->size_class == 0 && nbytes > PA_SMALL_MAX_BYTES && realloc_large_in_place(s, nbytes))
         return p;
+    int saved_errno = errno;
     void *moved = malloc_inline(nbytes);
-    if (!moved)
-        return nbytes <= usable ? p : NULL; /* a smaller size never fails: the old block is large enough */
+    if (!moved) {
+        if (nbytes > usable)
+            return NULL;
+        errno = saved_errno; /* a smaller size never fails: the old block is large enough */
+        return p;
+    }
     memcpy(moved, p, nbytes < usable ? nbytes : usable);
     free_inline(p);
     return moved;

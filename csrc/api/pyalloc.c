@@ -1,13 +1,12 @@
 /* pyalloc.c - public functions other than the malloc family: version, classes, release, checks.
  *
- * Owns nothing; installs the fork handlers when the library is loaded.
+ * Owns nothing.
  */
 #include "include/pyalloc.h"
 
 #include <string.h>
 
 #include "heap/check.h"
-#include "heap/mcentral.h"
 #include "world/proc.h"
 
 PA_EXPORT int pa_abi_version(void)
@@ -41,17 +40,32 @@ PA_EXPORT int pa_size_class_of(size_t nbytes)
     return nbytes <= PA_SMALL_MAX_BYTES ? (int)pa_class_of_size(nbytes) : 0;
 }
 
+static void *release_on(pa_mcache *c, void *released_bytes)
+{
+    *(size_t *)released_bytes = pa_mcache_release_to_os(c);
+    return NULL;
+}
+
 PA_EXPORT size_t pa_free_os_memory(void)
 {
-    pa_heap *h = &pa_the_heap;
+    size_t released_bytes = 0;
     pa_mcache *c = pa_proc_attach();
-    if (!h->initialised)
-        return 0;
-    atomic_fetch_add_explicit(&h->trim_generation, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pa_the_heap.trim_generation, 1, memory_order_relaxed);
     if (pa_mcache_is_real(c))
-        pa_mcache_trim(c);
-    pa_mcentral_collect_all(h);
-    return pa_mheap_release(h, SIZE_MAX);
+        release_on(c, &released_bytes);
+    else
+        pa_proc_with_orphan(release_on, &released_bytes);
+    return released_bytes;
+}
+
+/* Pages that no span and no page cache holds are what the page allocator calls free. */
+static const char *check_page_balance(pa_heap *h)
+{
+    uint64_t cached_pages = 0;
+    for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all)
+        cached_pages += pa_popcount64(p->cache.stock.cache.free);
+    uint64_t taken = h->pages.grown_pages - h->pages.free_pages;
+    return taken == atomic_load(&h->inuse_pages) + cached_pages ? NULL : "mheap: pages were lost or counted twice";
 }
 
 PA_EXPORT int pa_heap_check(char *message, size_t capacity)
@@ -59,6 +73,8 @@ PA_EXPORT int pa_heap_check(char *message, size_t capacity)
     const char *broken = pa_heap_find_broken(&pa_the_heap);
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p && !broken; p = p->next_all)
         broken = pa_mcache_find_broken(&p->cache);
+    if (!broken)
+        broken = check_page_balance(&pa_the_heap);
     if (message && capacity) {
         size_t n = broken ? strlen(broken) : 0;
         if (n >= capacity)
@@ -68,9 +84,4 @@ PA_EXPORT int pa_heap_check(char *message, size_t capacity)
         message[n] = '\0';
     }
     return broken != NULL;
-}
-
-__attribute__((constructor)) static void on_load(void)
-{
-    pa_fork_install();
 }

@@ -50,7 +50,7 @@ PA_EXPORT void pa_read_mem_stats(pa_mem_stats *out)
     out->heap_released_total = h->released_bytes_total;
     out->mspan_inuse = h->span_headers.inuse_count * sizeof(pa_span);
     out->mspan_sys = h->span_headers.total_count * sizeof(pa_span);
-    out->gc_sys = h->pages.metadata_bytes + pa_space.sys_bytes;
+    out->gc_sys = h->pages.metadata_bytes + h->arena_count * PA_ARENA_PAGES * sizeof(pa_span *);
     out->mheap_lock_acquisitions = h->lock.acquisitions;
     pa_lock_release(&h->lock);
 

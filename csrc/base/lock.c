@@ -2,7 +2,7 @@
  *
  * Three states as in Drepper, "Futexes Are Tricky" (2011): a waiter always leaves the word at 2, so
  * the holder knows that it must wake somebody.  We spin a little first: mheap's critical sections
- * are shorter than a context switch.  The rank stack is per thread and exists only in checked builds.
+ * are shorter than a context switch.  What a thread holds is kept per rank and exists only in checked builds.
  */
 #include "base/lock.h"
 
@@ -13,7 +13,7 @@
 
 #include "base/assert.h"
 
-enum { SPINS = 100, MAX_HELD = 4096 };
+enum { SPINS = 100 };
 
 PA_INLINE void cpu_relax(void)
 {
@@ -55,30 +55,31 @@ void pa_lock_reset_child(pa_lock *l)
 }
 
 #if PA_ASSERT_LEVEL >= 1
-static PA_TLS const pa_lock *held[MAX_HELD];
-static PA_TLS unsigned held_count;
+/* What the thread holds, by rank: small, because a library's thread-local space is. */
+enum {
+#define X(name) + 1
+    RANKS = 1 PA_LOCK_RANKS(X)
+#undef X
+};
+static PA_TLS struct {
+    uint32_t count;
+    const pa_lock *highest;
+} held[RANKS];
 
 void pa_lock_rank_push(const pa_lock *l)
 {
-    PA_CHECK(l->rank != PA_RANK_NONE);
-    PA_CHECK(held_count < MAX_HELD);
-    if (held_count) {
-        const pa_lock *top = held[held_count - 1];
-        PA_CHECK(top->rank < l->rank || (top->rank == l->rank && top < l));
-    }
-    held[held_count++] = l;
+    PA_CHECK(l->rank != PA_RANK_NONE && l->rank < RANKS);
+    for (unsigned r = l->rank + 1; r < RANKS; r++)
+        PA_CHECK(held[r].count == 0); /* a lock of a higher rank is held: wrong order */
+    PA_CHECK(held[l->rank].count == 0 || held[l->rank].highest < l); /* equal rank: ascending addresses */
+    held[l->rank].count++;
+    held[l->rank].highest = l;
 }
 
 void pa_lock_rank_pop(const pa_lock *l)
 {
-    /* Usually the top; fork releases in any order. */
-    unsigned i = held_count;
-    while (i > 0 && held[i - 1] != l)
-        i--;
-    PA_CHECK(i > 0);
-    held_count--;
-    for (; i - 1 < held_count; i++)
-        held[i - 1] = held[i];
+    PA_CHECK(held[l->rank].count > 0);
+    held[l->rank].count--;
 }
 #else
 void pa_lock_rank_push(const pa_lock *l)

@@ -11,7 +11,7 @@
 extern PA_HIDDEN const uint16_t pa_class_object_bytes[67]; /* size of an object */
 extern PA_HIDDEN const uint8_t pa_class_span_pages[67];    /* pages of a span, Go's table */
 extern PA_HIDDEN const uint16_t pa_class_objects[67];      /* objects in a span of span_pages */
-extern PA_HIDDEN const uint8_t pa_class_cap_pages[67];     /* longest explicit run, a multiple of span_pages */
+extern PA_HIDDEN const uint8_t pa_class_cap_pages[67];     /* longest run of an explicit span */
 extern PA_HIDDEN const uint64_t pa_class_magic[67];        /* ceil(2^64 / object_bytes) */
 
 extern PA_HIDDEN const uint8_t pa_size_to_class8[130];     /* class of up to 1 KiB, by (nbytes + 7) / 8 */

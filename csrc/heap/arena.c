@@ -12,42 +12,33 @@
 
 pa_address_space pa_space;
 
-bool pa_space_init_locked(uintptr_t first_arena, unsigned window_bits)
+uintptr_t pa_space_base_for(uintptr_t first_arena, unsigned window_bits)
+{
+    if (window_bits >= PA_USER_ADDRESS_BITS)
+        return 0;
+    uintptr_t root = pa_round_down(first_arena, (uintptr_t)1 << PA_ROOT_SHIFT);
+    uintptr_t below = pa_round_down(((uintptr_t)1 << window_bits) / 4, (uintptr_t)1 << PA_ROOT_SHIFT);
+    return root > below ? root - below : 0;
+}
+
+bool pa_space_init_locked(uintptr_t window_base, unsigned window_bits)
 {
     PA_CHECK(pa_space.table == NULL);
-    uintptr_t window = (uintptr_t)1 << window_bits;
-    uintptr_t base = 0;
-    if (window_bits < PA_USER_ADDRESS_BITS) {
-        uintptr_t root = pa_round_down(first_arena, (uintptr_t)1 << PA_ROOT_SHIFT);
-        uintptr_t below = pa_round_down(window / 4, (uintptr_t)1 << PA_ROOT_SHIFT);
-        base = root > below ? root - below : 0;
-    }
-    uintptr_t pages = window >> PA_PAGE_SHIFT;
+    uintptr_t pages = ((uintptr_t)1 << window_bits) >> PA_PAGE_SHIFT;
     pa_span **table = pa_vm_reserve(pages * sizeof *table, true);
     if (!table)
         return false;
-    pa_space.base = base;
+    pa_space.base = window_base;
     pa_space.window_bits = window_bits;
     pa_space.table = table;
-    pa_space.sys_bytes = 0;
     __atomic_store_n(&pa_space.limit_pages, pages, __ATOMIC_RELEASE);
     return true;
-}
-
-void pa_space_destroy_locked(void)
-{
-    pa_vm_unmap(pa_space.table, pa_space.limit_pages * sizeof *pa_space.table);
-    pa_space = (pa_address_space){0};
 }
 
 bool pa_space_commit(uintptr_t base, size_t nbytes)
 {
     pa_span **slice = &pa_space.table[(base - pa_space.base) >> PA_PAGE_SHIFT];
-    size_t slice_bytes = (nbytes >> PA_PAGE_SHIFT) * sizeof *slice;
-    if (!pa_vm_commit(slice, slice_bytes))
-        return false;
-    pa_space.sys_bytes += slice_bytes;
-    return true;
+    return pa_vm_commit(slice, (nbytes >> PA_PAGE_SHIFT) * sizeof *slice);
 }
 
 bool pa_space_contains(uintptr_t base, size_t nbytes)

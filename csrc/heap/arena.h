@@ -17,6 +17,7 @@ typedef struct pa_arena {
     struct pa_arena *next;      /* all arenas, in order of growth; published with release */
     uint64_t *pointer_bits;     /* collector: one bit a word of the arena (1 MiB), reserved with the first
                                    managed span */
+    void *freelink;             /* last word: the fixalloc's link */
 } pa_arena;
 
 typedef struct pa_address_space {
@@ -24,26 +25,27 @@ typedef struct pa_address_space {
     uintptr_t limit_pages;      /* pages in the window; 0 before initialisation: everything is foreign */
     pa_span **table;            /* limit_pages entries, readable; an arena's slice is writable */
     unsigned window_bits;
-    uint64_t sys_bytes;         /* committed table bytes */
 } pa_address_space;
 
-/* Process-wide: a page belongs to one span whoever asks. Written once, before the first arena is
- * used, under mheap's lock; the fast paths read it without any order because a pointer that they are
- * given was allocated after that. Slices are written by whoever owns the pages. */
+/* Process-wide: a page belongs to one span whoever asks. Written once, under mheap's lock, limit_pages last
+ * and with release; readers load limit_pages with acquire, so that a foreign pointer can be asked about
+ * at any time. Slices are written by whoever owns the pages. */
 extern PA_HIDDEN pa_address_space pa_space;
 
 /* Span of the page that holds p, NULL for foreign addresses. Never faults. */
 PA_INLINE pa_span *pa_span_of(const void *p)
 {
+    uintptr_t limit_pages = __atomic_load_n(&pa_space.limit_pages, __ATOMIC_ACQUIRE);
     uintptr_t idx = ((uintptr_t)p - pa_space.base) >> PA_PAGE_SHIFT;
-    if (PA_UNLIKELY(idx >= pa_space.limit_pages))
+    if (PA_UNLIKELY(idx >= limit_pages))
         return NULL;
     return __atomic_load_n(&pa_space.table[idx], __ATOMIC_RELAXED);
 }
 
-/* Reserves the tables for a window that holds first_arena. False when nothing fits. mheap's lock held. */
-bool pa_space_init_locked(uintptr_t first_arena, unsigned window_bits);
-void pa_space_destroy_locked(void);
+/* Start of the window of that many bits that holds first_arena. */
+uintptr_t pa_space_base_for(uintptr_t first_arena, unsigned window_bits);
+/* Reserves the table and publishes the window. False when refused, nothing changed. mheap's lock held. */
+bool pa_space_init_locked(uintptr_t window_base, unsigned window_bits);
 /* Makes the slice for [base, base + nbytes) writable. */
 bool pa_space_commit(uintptr_t base, size_t nbytes);
 /* Does the window hold [base, base + nbytes)? */

@@ -23,6 +23,7 @@ typedef struct pa_heap {
     bool initialised;
     pa_pagealloc pages;
     pa_fixalloc span_headers;
+    pa_fixalloc arena_records;
     pa_arena *arenas;           /* first; published with release, walked by anybody */
     pa_arena *last_arena;
     pa_offheap offheap;

@@ -23,6 +23,7 @@
 enum {
     TICK_CALLS = 512,     /* slow calls between two walks over all partial spans */
     TICK_CENTRAL_SPANS = 8,
+    OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
 };
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
@@ -32,6 +33,7 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h)
         c->direct[i] = PA_EMPTY_SPAN;
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
         c->current[i] = PA_EMPTY_SPAN;
+    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
     c->trim_seen = atomic_load_explicit(&h->trim_generation, memory_order_relaxed);
@@ -41,7 +43,7 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h)
 
 static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
 {
-    c->current[size_class] = s;
+    pa_owner_set(&c->current[size_class], s);
     size_t top = pa_class_object_bytes[size_class];
     if (top > PA_SMALL_MAX_STEP8_BYTES)
         return;
@@ -70,22 +72,6 @@ static pa_span *take_current(pa_mcache *c, unsigned size_class)
 
 /* ---- Bins ---- */
 
-static void bin_put(pa_mcache *c, pa_span *s)
-{
-    PA_ASSERT(s->npages <= PA_BIN_MAX_PAGES);
-    unsigned i = pa_bin_of(s->npages);
-    s->tail = 0; /* no pointer into it is a live block */
-    s->free = NULL;
-    pa_owner_set(&s->size_class, 0);
-    s->needs_zero = 1;
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
-    pa_span_set_state(s, PA_SPAN_CACHED);
-    s->next = c->bin[i];
-    c->bin[i] = s;
-    c->bin_bits |= (uint64_t)1 << i;
-    c->bin_pages += s->npages;
-}
-
 static void drain_bins(pa_mcache *c, uint32_t keep_pages)
 {
     pa_span *dead = NULL;
@@ -94,18 +80,44 @@ static void drain_bins(pa_mcache *c, uint32_t keep_pages)
         s->next = dead;
         dead = s;
     }
+    c->bin_takes = 0;
     pa_mheap_free_span_list(c->heap, dead);
 }
 
-static void keep_or_free(pa_mcache *c, pa_span *s)
+/* A thread that takes from its bins may keep more, one that only fills them keeps little. */
+static void adapt_bin_cap(pa_mcache *c)
+{
+    uint32_t cap = c->bin_takes ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
+    c->bin_cap_pages = cap < PA_BIN_CAP_MIN_PAGES ? PA_BIN_CAP_MIN_PAGES
+                       : cap > PA_BIN_CAP_MAX_PAGES ? PA_BIN_CAP_MAX_PAGES : cap;
+}
+
+static void free_large_locked(pa_mcache *c, pa_span *s)
 {
     if (s->npages > PA_BIN_MAX_PAGES) {
         pa_mheap_free_span(c->heap, s);
         return;
     }
-    bin_put(c, s);
-    if (PA_UNLIKELY(c->bin_pages > PA_BIN_CAP_PAGES))
-        drain_bins(c, PA_BIN_CAP_PAGES / 2);
+    pa_mcache_bin_push(c, s);
+    if (c->bin_pages > c->bin_cap_pages) {
+        adapt_bin_cap(c);
+        if (c->bin_pages > c->bin_cap_pages)
+            drain_bins(c, c->bin_cap_pages / 2);
+    }
+}
+
+void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
+{
+    pa_lock_acquire(&c->slow);
+    free_large_locked(c, s);
+    pa_lock_release(&c->slow);
+}
+
+/* An empty span of a small class. */
+static void keep_or_free(pa_mcache *c, pa_span *s)
+{
+    pa_span_format_large(s);
+    free_large_locked(c, s);
 }
 
 /* A cached span of min..max pages, best fit by bin. */
@@ -122,13 +134,88 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
             return NULL;
         if (s->npages >= min_pages) {
             pa_mcache_bin_pop(c, i);
-            atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
-            pa_span_set_state(s, PA_SPAN_MANUAL);
+            pa_span_uncache(s);
             return s;
         }
         bits &= bits - 1;
     }
     return NULL;
+}
+
+static void tick(pa_mcache *c, unsigned size_class);
+
+/* ---- Outbox ---- */
+
+enum { OUTBOX_SLOT_BYTES = 16384, OUTBOX_SLOT_BLOCKS = 128 };
+
+static void claim(pa_mcache *c, pa_span *s)
+{
+    PA_YIELD(FREE_AFTER_CLAIM);
+    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    pa_span_collect_remote(s);
+    if (s->live == 0)
+        keep_or_free(c, s);
+    else
+        pa_spanlist_push_back(&c->partial[s->size_class], s);
+}
+
+/* The blocks first..last come home to a span that c owns. */
+static void splice(pa_mcache *c, pa_span *s, void *first, void *last, uint32_t count)
+{
+    *(void **)last = s->free;
+    pa_owner_set(&s->free, first);
+    pa_owner_add(&s->live, -count);
+    if (s->live == 0) {
+        pa_spanlist_remove(&c->partial[s->size_class], s);
+        keep_or_free(c, s);
+    }
+}
+
+static void flush_slot(pa_mcache *c, pa_outbox_slot *slot)
+{
+    pa_outbox_slot full = *slot;
+    if (!full.span)
+        return;
+    *slot = (pa_outbox_slot){0};
+    c->outbox_count--;
+    if (full.count == 0)
+        return;
+    if (atomic_load_explicit(&full.span->owner, memory_order_relaxed) == c) /* it became ours meanwhile */
+        splice(c, full.span, full.first, full.last, full.count);
+    else if (pa_span_push_remote(full.span, full.first, full.last))
+        claim(c, full.span);
+}
+
+static void flush_outbox(pa_mcache *c)
+{
+    if (c->outbox_count == 0)
+        return;
+    for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++)
+        flush_slot(c, &c->outbox[i]);
+}
+
+void pa_mcache_flush_outbox(pa_mcache *c)
+{
+    pa_lock_acquire(&c->slow);
+    flush_outbox(c);
+    pa_lock_release(&c->slow);
+}
+
+void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, void *p)
+{
+    pa_lock_acquire(&c->slow);
+    flush_slot(c, slot);
+    tick(c, s->size_class); /* a thread that only frees comes through here and nowhere else */
+    if (atomic_load_explicit(&s->owner, memory_order_relaxed) == c) {
+        splice(c, s, p, p, 1);
+    } else {
+        uint32_t blocks = (uint32_t)(OUTBOX_SLOT_BYTES / pa_class_object_bytes[s->size_class]);
+        *(void **)p = NULL;
+        *slot = (pa_outbox_slot){.span = s, .first = p, .last = p, .count = 1};
+        slot->limit = blocks > OUTBOX_SLOT_BLOCKS ? OUTBOX_SLOT_BLOCKS : blocks ? blocks : 1;
+        c->outbox_count++;
+    }
+    pa_lock_release(&c->slow);
 }
 
 /* ---- Ticks and trims ---- */
@@ -163,17 +250,21 @@ static void trim(pa_mcache *c)
         if (s->live == 1) /* the bias: nothing in it */
             keep_or_free(c, take_current(c, k));
     }
+    flush_outbox(c);
     collect_all_partial(c);
     drain_bins(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
 
-void pa_mcache_trim(pa_mcache *c)
+size_t pa_mcache_release_to_os(pa_mcache *c)
 {
     pa_lock_acquire(&c->slow);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
+    pa_mcentral_collect_all(c->heap);
+    size_t released_bytes = pa_mheap_release(c->heap, SIZE_MAX);
     pa_lock_release(&c->slow);
+    return released_bytes;
 }
 
 /* Somebody asked for memory back since our last slow call: flush, and let go of what that freed. */
@@ -190,7 +281,10 @@ static void answer_trim(pa_mcache *c)
 static void tick(pa_mcache *c, unsigned size_class)
 {
     answer_trim(c);
-    if (PA_UNLIKELY(++c->slow_calls % TICK_CALLS == 0)) {
+    c->slow_calls++;
+    if (PA_UNLIKELY(c->slow_calls % OUTBOX_CALLS == 0))
+        flush_outbox(c);
+    if (PA_UNLIKELY(c->slow_calls % TICK_CALLS == 0)) {
         collect_all_partial(c);
         pa_mcentral_tick(c->heap, size_class ? size_class : c->slow_calls / TICK_CALLS % (PA_SIZE_CLASSES - 1) + 1,
                          TICK_CENTRAL_SPANS);
@@ -277,48 +371,39 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
     pa_lock_release(&c->slow);
 }
 
-void pa_mcache_claim(pa_mcache *c, pa_span *s)
-{
-    PA_YIELD(FREE_AFTER_CLAIM);
-    pa_lock_acquire(&c->slow);
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
-    pa_span_collect_remote(s);
-    if (s->live == 0)
-        keep_or_free(c, s);
-    else
-        pa_spanlist_push_back(&c->partial[s->size_class], s);
-    pa_lock_release(&c->slow);
-}
-
 /* ---- Large spans ---- */
 
-pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
+pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pages)
 {
-    pa_span *s = NULL;
-    if (align_pages == 1)
-        s = bin_take(c, npages, npages + npages / 8);
+    pa_span *s = align_pages == 1 ? bin_take(c, npages, npages + npages / 8) : NULL;
+    if (s)
+        return s;
+    pa_lock_acquire(&c->slow);
+    tick(c, 0);
+    s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
     if (!s) {
-        pa_lock_acquire(&c->slow);
-        tick(c, 0);
+        trim(c);
+        pa_mcentral_collect_all(c->heap);
         s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
-        if (!s) {
-            trim(c);
-            pa_mcentral_collect_all(c->heap);
-            s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
-        }
-        pa_lock_release(&c->slow);
-        if (!s)
-            return NULL;
     }
-    pa_span_format_explicit(s, 0);
-    s->tail = s->limit;
-    pa_owner_set(&s->live, 1);
+    if (s) {
+        pa_span_format_large(s);
+        s->tail = s->limit;
+    }
+    pa_lock_release(&c->slow);
     return s;
 }
 
-void pa_mcache_free_large(pa_mcache *c, pa_span *s)
+bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 {
-    keep_or_free(c, s);
+    bool ok = true;
+    pa_lock_acquire(&c->slow);
+    if (npages > s->npages)
+        ok = pa_mheap_extend_span(c->heap, s, npages);
+    else if (npages < s->npages)
+        pa_mheap_shrink_span(c->heap, s, npages);
+    pa_lock_release(&c->slow);
+    return ok;
 }
 
 /* ---- The end of a thread ---- */
@@ -340,6 +425,7 @@ void pa_mcache_release_all(pa_mcache *c)
 {
     PA_YIELD(EXIT_BEFORE_RELEASE);
     pa_lock_acquire(&c->slow);
+    flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
         if (s)
@@ -348,6 +434,7 @@ void pa_mcache_release_all(pa_mcache *c)
             let_go(c, s);
         c->run_level[k] = 0;
     }
+    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     drain_bins(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
     pa_lock_release(&c->slow);

@@ -13,16 +13,25 @@
 #ifndef PA_MCACHE_H
 #define PA_MCACHE_H
 
-#include "base/bits.h"
 #include "heap/heap.h"
 #include "heap/mheap.h"
 
 enum {
     PA_DIRECT_COUNT = 130,
-    PA_BIN_COUNT = 64,
-    PA_BIN_MAX_PAGES = 512,
-    PA_BIN_CAP_PAGES = 512, /* kept at most, 4 MiB; half of it goes back when exceeded */
+    /* How much the bins keep adapts between these; half goes back when it is exceeded. */
+    PA_BIN_CAP_MIN_PAGES = 32,
+    PA_BIN_CAP_FIRST_PAGES = 512,
+    PA_BIN_CAP_MAX_PAGES = 1024,
+
+    PA_OUTBOX_SLOTS = 64,
 };
+
+/* Blocks of one foreign span on their way back to it, linked through their first words. */
+typedef struct pa_outbox_slot {
+    pa_span *span; /* NULL: empty */
+    void *first, *last;
+    uint32_t count, limit;
+} pa_outbox_slot;
 
 struct pa_mcache {
     /* Fast path. Every entry starts at the static empty span, so nothing is tested for NULL. */
@@ -30,7 +39,10 @@ struct pa_mcache {
     pa_span *current[PA_SIZE_CLASSES];
     uint64_t bin_bits;                  /* bit i: bin[i] is not empty */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
-    uint32_t bin_pages;
+    uint32_t bin_pages, bin_cap_pages;
+    uint32_t bin_takes;                 /* since the bins were last drained */
+    uint32_t outbox_count;              /* slots in use */
+    pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_free_remote */
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
@@ -47,25 +59,22 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h);
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 /* A span of c other than the current one became empty (live reached 0). */
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
-/* c's push claimed an abandoned span. */
-void pa_mcache_claim(pa_mcache *c, pa_span *s);
-/* A large span of npages, formatted, live; NULL when out of memory. Bins first. */
-pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages);
-/* Frees a large span (state MANUAL, class 0) of any thread: into the bins, or to the heap. */
-void pa_mcache_free_large(pa_mcache *c, pa_span *s);
-/* Gives back what can be had without breaking up spans in use: bins, page stock, empty spans. */
-void pa_mcache_trim(pa_mcache *c);
+/* Pushes every block of the outbox to its span. */
+void pa_mcache_flush_outbox(pa_mcache *c);
+/* The slot holds another span's blocks or is full: flushes it, which may make c the owner of s, and frees p. */
+void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, void *p);
+
+/* A large span of npages, live, from the heap or a bin that does not fit exactly; NULL when out of memory. */
+pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pages);
+/* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
+void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
+/* Grows a large block in place, false when the pages behind it are taken; or cuts it. */
+bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages);
+/* Gives back what can be had without breaking up spans in use (bins, page stock, empty spans, those of
+ * mcentral too), and then every free page to the OS. Returns the bytes released. */
+size_t pa_mcache_release_to_os(pa_mcache *c);
 /* Gives everything back: partial spans are listed, full ones abandoned. c owns nothing afterwards. */
 void pa_mcache_release_all(pa_mcache *c);
-
-/* Bin of spans of npages pages: exact up to 16, then 8 a doubling. Precondition: 1 <= npages <= 512. */
-PA_INLINE unsigned pa_bin_of(size_t npages)
-{
-    if (npages <= 16)
-        return (unsigned)npages - 1;
-    unsigned e = pa_log2_floor(npages);
-    return 16 + (e - 4) * 8 + ((unsigned)(npages >> (e - 3)) & 7);
-}
 
 /* First span in bin i, taken out. Precondition: the bin is not empty. */
 PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
@@ -74,7 +83,73 @@ PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
     if ((c->bin[i] = s->next) == NULL)
         c->bin_bits &= ~((uint64_t)1 << i);
     c->bin_pages -= s->npages;
+    c->bin_takes++;
     return s;
+}
+
+/* Precondition: s is formatted as a large span of at most 512 pages, and nobody else's. */
+PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s)
+{
+    unsigned i = s->bin;
+    pa_owner_set(&s->tail, 0); /* no pointer into it is a live block */
+    s->needs_zero = 1;
+    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    pa_span_set_state(s, PA_SPAN_CACHED);
+    s->next = c->bin[i];
+    c->bin[i] = s;
+    c->bin_bits |= (uint64_t)1 << i;
+    c->bin_pages += s->npages;
+}
+
+/* A cached span becomes a large block: what bin_push changed is put back. */
+PA_INLINE void pa_span_uncache(pa_span *s)
+{
+    pa_owner_set(&s->tail, s->limit);
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    pa_span_set_state(s, PA_SPAN_MANUAL);
+}
+
+/* A live large span of npages from the bin that fits, NULL when its first does not. Works on the constant
+ * mcaches, whose bins are empty. Precondition: 1 <= npages <= 512. */
+PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
+{
+    unsigned i = pa_bin_of(npages);
+    if (PA_UNLIKELY(!c->bin[i] || c->bin[i]->npages < npages))
+        return NULL;
+    pa_span *s = pa_mcache_bin_pop(c, i);
+    pa_span_uncache(s);
+    return s;
+}
+
+/* A live large span of npages >= 1. */
+PA_INLINE pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages)
+{
+    pa_span *s = npages <= PA_BIN_MAX_PAGES ? pa_mcache_bin_take(c, npages) : NULL;
+    return s ? s : pa_mcache_alloc_large_slow(c, npages, 1);
+}
+
+/* Frees a large span (state MANUAL, class 0) of any thread: into the bins, or to the heap. */
+PA_INLINE void pa_mcache_free_large(pa_mcache *c, pa_span *s)
+{
+    if (PA_LIKELY(s->npages <= PA_BIN_MAX_PAGES && c->bin_pages + s->npages <= c->bin_cap_pages))
+        pa_mcache_bin_push(c, s);
+    else
+        pa_mcache_free_large_slow(c, s);
+}
+
+/* Frees a block of a small-class span that another mcache or nobody owns. Blocks of one span gather in
+ * the outbox, so that one atomic operation carries many (idea: snmalloc's batched messages, Lietar et
+ * al., ISMM 2019). They count as live in their span until they arrive, which keeps it from going away. */
+PA_INLINE void pa_mcache_free_remote(pa_mcache *c, pa_span *s, void *p)
+{
+    pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
+    if (PA_UNLIKELY(slot->span != s || slot->count >= slot->limit)) {
+        pa_mcache_free_remote_slow(c, slot, s, p);
+        return;
+    }
+    *(void **)p = slot->first;
+    slot->first = p;
+    slot->count++;
 }
 
 #endif

@@ -24,14 +24,41 @@ static const unsigned window_bits[] = {PA_USER_ADDRESS_BITS, 44, 40, 36, 34};
 static bool reserve_window_locked(pa_heap *h, uintptr_t first_arena)
 {
     for (size_t i = 0; i < sizeof window_bits / sizeof *window_bits; i++) {
-        if (!pa_space_init_locked(first_arena, window_bits[i]))
+        uintptr_t base = pa_space_base_for(first_arena, window_bits[i]);
+        if (!pa_pagealloc_init(&h->pages, base, window_bits[i], &pa_page_hooks_vm))
             continue;
-        if (pa_space_contains(first_arena, PA_ARENA_BYTES) &&
-            pa_pagealloc_init(&h->pages, pa_space.base, window_bits[i], &pa_page_hooks_vm))
+        if (pa_space_init_locked(base, window_bits[i]))
             return true;
-        pa_space_destroy_locked();
+        pa_pagealloc_destroy(&h->pages);
     }
     return false;
+}
+
+static void free_arena_records_locked(pa_heap *h, pa_arena *first)
+{
+    for (pa_arena *next; first; first = next) {
+        next = first->next;
+        pa_fixalloc_free_locked(&h->arena_records, first);
+    }
+}
+
+/* Records for arenas [base, base + nbytes), linked in address order; NULL when out of memory. */
+static pa_arena *make_arena_records_locked(pa_heap *h, uintptr_t base, size_t nbytes, pa_arena **last)
+{
+    pa_arena *first = NULL;
+    for (uintptr_t at = base + nbytes; at > base;) {
+        at -= PA_ARENA_BYTES;
+        pa_arena *a = pa_fixalloc_alloc_locked(&h->arena_records, &h->offheap);
+        if (!a) {
+            free_arena_records_locked(h, first);
+            return NULL;
+        }
+        *a = (pa_arena){.base = at, .next = first};
+        if (!first)
+            *last = a;
+        first = a;
+    }
+    return first;
 }
 
 /* Adds mapped arenas to the tables. On failure nothing but committed table pages has changed. */
@@ -39,16 +66,16 @@ static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
     if (!pa_space_contains(base, nbytes) || !pa_space_commit(base, nbytes))
         return false;
-    size_t count = nbytes >> PA_ARENA_SHIFT;
-    pa_arena *added = pa_offheap_alloc(&h->offheap, count * sizeof *added, _Alignof(pa_arena));
-    if (!added || !pa_pagealloc_grow(&h->pages, base, nbytes))
+    pa_arena *last = NULL, *first = make_arena_records_locked(h, base, nbytes, &last);
+    if (!first)
         return false;
-    for (size_t i = 0; i < count; i++) {
-        added[i].base = base + i * PA_ARENA_BYTES;
-        __atomic_store_n(h->last_arena ? &h->last_arena->next : &h->arenas, &added[i], __ATOMIC_RELEASE);
-        h->last_arena = &added[i];
+    if (!pa_pagealloc_grow(&h->pages, base, nbytes)) {
+        free_arena_records_locked(h, first);
+        return false;
     }
-    pa_owner_add(&h->arena_count, count);
+    __atomic_store_n(h->last_arena ? &h->last_arena->next : &h->arenas, first, __ATOMIC_RELEASE);
+    h->last_arena = last;
+    pa_owner_add(&h->arena_count, nbytes >> PA_ARENA_SHIFT);
     return true;
 }
 
@@ -77,6 +104,8 @@ bool pa_heap_init_locked(pa_heap *h)
                 h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
+    h->arena_records.object_bytes = sizeof(pa_arena);
+    h->arena_records.align = _Alignof(pa_arena);
     pa_lock_acquire(&h->lock);
     h->initialised = grow_locked(h, 1);
     pa_lock_release(&h->lock);
@@ -96,10 +125,16 @@ static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
     }
 }
 
+static void set_npages(pa_span *s, size_t npages)
+{
+    pa_owner_set(&s->npages, (uint32_t)npages);
+    s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
+}
+
 static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
 {
     pa_owner_set(&s->base, base);
-    pa_owner_set(&s->npages, (uint32_t)npages);
+    set_npages(s, npages);
     pa_owner_set(&s->size_class, 0);
     s->needs_zero = scavenged_pages != npages; /* released pages read zero: MADV_DONTNEED */
     s->next = s->prev = NULL;
@@ -231,7 +266,7 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
         return false;
     pa_span added = {.base = end, .npages = (uint32_t)more};
     pa_space_set(&added, s);
-    pa_owner_set(&s->npages, (uint32_t)npages);
+    set_npages(s, npages);
     s->limit = s->tail = s->base + pa_span_bytes(s);
     if (scavenged_pages != more)
         s->needs_zero = 1;
@@ -244,7 +279,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     PA_ASSERT(s->size_class == 0 && npages >= 1 && npages < s->npages);
     size_t fewer = s->npages - npages;
     pa_span removed = {.base = s->base + (npages << PA_PAGE_SHIFT), .npages = (uint32_t)fewer};
-    pa_owner_set(&s->npages, (uint32_t)npages);
+    set_npages(s, npages);
     s->limit = s->tail = removed.base;
     pa_space_set(&removed, NULL);
     atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);

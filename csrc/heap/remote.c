@@ -9,13 +9,13 @@
 
 #include "base/yield.h"
 
-bool pa_span_push_remote(pa_span *s, void *p)
+bool pa_span_push_remote(pa_span *s, void *first, void *last)
 {
     uintptr_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
     do {
-        __atomic_store_n((uintptr_t *)p, old & ~PA_REMOTE_UNOWNED, __ATOMIC_RELAXED);
+        __atomic_store_n((uintptr_t *)last, old & ~PA_REMOTE_UNOWNED, __ATOMIC_RELAXED);
         PA_YIELD(FREE_BEFORE_PUSH);
-    } while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, (uintptr_t)p, memory_order_acq_rel,
+    } while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, (uintptr_t)first, memory_order_acq_rel,
                                                     memory_order_relaxed));
     return old & PA_REMOTE_UNOWNED;
 }

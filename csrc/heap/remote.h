@@ -21,9 +21,9 @@
 
 #define PA_REMOTE_UNOWNED ((uintptr_t)1)
 
-/* Pushes p. True when the caller claimed the span: it must make itself the owner (or list or free
- * the span) at once. Any thread. */
-bool pa_span_push_remote(pa_span *s, void *p);
+/* Pushes the blocks first..last, linked through their first words (one block: first == last). True when the
+ * caller claimed the span: it must make itself the owner (or list or free the span) at once. Any thread. */
+bool pa_span_push_remote(pa_span *s, void *first, void *last);
 
 /* Moves the remote list to `free`, lowers live, returns how many blocks. Caller owns s. */
 uint32_t pa_span_collect_remote(pa_span *s);

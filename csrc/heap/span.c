@@ -12,26 +12,33 @@
 
 #include "base/bits.h"
 
-enum { CARVE_BYTES = 4096 };
+enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3 }; /* an eighth of the span, at least 4 KiB */
 
 const pa_span pa_empty_span = {.magic = 1};
 
 void pa_span_format_explicit(pa_span *s, unsigned size_class)
 {
+    size_t size = pa_class_object_bytes[size_class];
     s->free = NULL;
     pa_owner_set(&s->live, 0);
     pa_owner_set(&s->size_class, (uint8_t)size_class);
     s->kind = PA_KIND_EXPLICIT;
     s->listed = 0;
-    s->tail = s->base;
-    if (size_class) {
-        size_t size = pa_class_object_bytes[size_class];
-        s->magic = pa_class_magic[size_class];
-        s->limit = s->base + pa_span_bytes(s) / size * size;
-    } else {
-        s->magic = 1;
-        s->limit = s->base + pa_span_bytes(s);
-    }
+    s->magic = pa_class_magic[size_class];
+    pa_owner_set(&s->tail, s->base);
+    s->limit = s->base + pa_span_bytes(s) / size * size;
+    atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
+}
+
+void pa_span_format_large(pa_span *s)
+{
+    s->free = NULL;
+    pa_owner_set(&s->live, 1);
+    pa_owner_set(&s->size_class, 0);
+    s->kind = PA_KIND_EXPLICIT;
+    s->listed = 0;
+    s->magic = 1;
+    s->limit = s->base + pa_span_bytes(s);
     atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 }
 
@@ -41,8 +48,11 @@ bool pa_span_carve(pa_span *s)
     if (s->tail >= s->limit)
         return false;
     size_t size = pa_class_object_bytes[s->size_class];
+    size_t step = pa_span_bytes(s) >> CARVE_SHIFT;
+    if (step < CARVE_MIN_BYTES)
+        step = CARVE_MIN_BYTES;
     uintptr_t first = s->tail;
-    uintptr_t end = first + (size >= CARVE_BYTES ? size : CARVE_BYTES / size * size);
+    uintptr_t end = first + (size >= step ? size : step / size * size);
     if (end > s->limit)
         end = s->limit;
     uintptr_t last = first;
@@ -52,7 +62,7 @@ bool pa_span_carve(pa_span *s)
     }
     *(uintptr_t *)last = 0;
     s->free = (void *)first;
-    s->tail = last + size;
+    pa_owner_set(&s->tail, last + size);
     return true;
 }
 

@@ -21,6 +21,7 @@
 
 #include "base/assert.h"
 #include "base/atomics.h"
+#include "base/bits.h"
 #include "base/config.h"
 #include "base/sizeclass.h"
 
@@ -39,7 +40,8 @@ typedef struct PA_ALIGNED(64) pa_span {
                                    "is it me?" is asked, and only I can make that true or false. */
     uintptr_t base;
     uint64_t magic;             /* ceil(2^64 / element size): block test and index; 1 for large spans */
-    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED */
+    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED. Read racily by freers, whose
+                                   block was carved before they got it */
     uintptr_t limit;            /* end of the last element */
     uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current,
                                    so that reaching 0 means "empty and not in use" (see mcache.h) */
@@ -48,6 +50,7 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint8_t kind;               /* pa_span_kind */
     uint8_t needs_zero;         /* pages may hold old data */
     uint8_t listed;             /* on an mcentral list; under that list's lock */
+    uint8_t bin;                /* pa_bin_of(npages) while it is at most 512 pages */
 
     /* ---- Line 2: other threads ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
@@ -63,9 +66,10 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint32_t free_idx;
     uint32_t nelems;
     uint32_t alloc_count;
-    uint32_t reserved;
+    uint32_t reserved[5];
     void *freelink;             /* last word: the fixalloc's link while DEAD */
 } pa_span;
+_Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span), "fixalloc links through the last word");
 
 /* The static span that stands wherever there is none: no free block, no tail, no owner. */
 extern PA_HIDDEN const pa_span pa_empty_span;
@@ -88,17 +92,31 @@ PA_INLINE size_t pa_span_element_bytes(const pa_span *s)
     return s->size_class ? pa_class_object_bytes[s->size_class] : pa_span_bytes(s);
 }
 
+/* Threads keep empty spans of up to 512 pages in bins: exact up to 16 pages, then 8 a doubling. */
+enum { PA_BIN_COUNT = 64, PA_BIN_MAX_PAGES = 512 };
+
+/* Precondition: 1 <= npages <= PA_BIN_MAX_PAGES. */
+PA_INLINE unsigned pa_bin_of(size_t npages)
+{
+    if (npages <= 16)
+        return (unsigned)npages - 1;
+    unsigned e = pa_log2_floor(npages);
+    return 16 + (e - 4) * 8 + ((unsigned)(npages >> (e - 3)) & 7);
+}
+
 /* Is p the start of an element that was carved? One multiplication (Lemire, Kaser, Kurz, "Faster
  * remainder by direct computation", 2019). Precondition: p lies in the span's pages. */
 PA_INLINE bool pa_span_is_carved_element(const pa_span *s, const void *p)
 {
-    return (uintptr_t)p < s->tail && ((uintptr_t)p - s->base) * s->magic < s->magic;
+    return (uintptr_t)p < pa_racy_load(&s->tail) && ((uintptr_t)p - s->base) * s->magic < s->magic;
 }
 
-/* Formats an empty span for explicit blocks of a class (0 = large). Caller owns the span. */
+/* Formats an empty span for explicit blocks of a small class. Caller owns the span. */
 void pa_span_format_explicit(pa_span *s, unsigned size_class);
+/* Formats a span as one block; the caller sets tail to limit to hand it out. Caller owns the span. */
+void pa_span_format_large(pa_span *s);
 
-/* Moves up to 4 KiB (at least one block) from the tail to `free`. False when the tail is used up.
+/* Moves an eighth of the span, at least 4 KiB or one block, from the tail to `free`. False when the tail is used up.
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
 

@@ -1,7 +1,15 @@
 /* chunk.c - bit operations on the leaves of the page allocator.
  *
- * Owns nothing, takes no lock. Ideas: Go's pallocBits and pallocData (runtime/mpallocbits.go,
- * runtime/mgcscavenge.go).
+ * Owns nothing: a pa_chunk belongs to the page allocator, and its caller's lock guards it.
+ * Invariant (kept by the callers): a page's scavenged bit is 0 while its alloc bit is 1.
+ *
+ * Everything goes by words of 64 pages.  A run that crosses words is followed by counting zeros at ends;
+ * one inside a word is found by folding the word onto itself: x & x >> 1 leaves the starts of runs of at
+ * least two, and folds by 1, 2, 4 ... and a rest reach any length in log2 steps.  The longest run of a
+ * chunk costs one fold a word, and more only where a word beats the best so far.
+ *
+ * Ideas: Go's pallocBits and pallocData (runtime/mpallocbits.go, runtime/mgcscavenge.go); the fold is
+ * folklore (Hacker's Delight, 6-2).
  */
 #include "pages/chunk.h"
 
@@ -39,8 +47,7 @@ unsigned pa_bits512_count(const uint64_t *words, unsigned first, unsigned n)
     return count;
 }
 
-/* Bits of x that start a run of at least n ones inside x, 1 <= n <= 64. */
-static uint64_t runs_of(uint64_t x, unsigned n)
+uint64_t pa_word_runs(uint64_t x, unsigned n)
 {
     for (unsigned have = 1; have < n && x;) {
         unsigned step = have < n - have ? have : n - have;
@@ -71,7 +78,7 @@ unsigned pa_bits512_find_clear(const uint64_t *words, unsigned from, unsigned n)
             continue;
         }
         if (n <= 64) {
-            uint64_t starts = runs_of(clear, n);
+            uint64_t starts = pa_word_runs(clear, n);
             if (starts)
                 return w * 64 + pa_ctz64(starts);
         }
@@ -81,12 +88,10 @@ unsigned pa_bits512_find_clear(const uint64_t *words, unsigned from, unsigned n)
     return 512;
 }
 
-/* Longest run of ones in x, known to be longer than at_least; else at_least. */
+/* Longest run of ones in x, if longer than at_least (< 64); else at_least. */
 static unsigned longest_run_above(uint64_t x, unsigned at_least)
 {
-    if (at_least >= 64)
-        return at_least;
-    x = runs_of(x, at_least + 1);
+    x = pa_word_runs(x, at_least + 1);
     unsigned n = at_least;
     while (x) {
         n++;
@@ -115,32 +120,53 @@ pa_summary pa_chunk_summarize(const pa_chunk *c)
         return pa_summary_all_free(PA_CHUNK_PAGES_SHIFT);
     if (run > max)
         max = run;
-    for (unsigned w = 0; w < PA_CHUNK_WORDS; w++)
+    for (unsigned w = 0; w < PA_CHUNK_WORDS && max < 62; w++) /* a run that touches no edge has at most 62 */
         max = longest_run_above(~c->alloc[w], max);
     return pa_summary_pack(start, max, run);
 }
 
-unsigned pa_chunk_find_backed(const pa_chunk *c, unsigned below, unsigned max, unsigned align, unsigned *first)
+static uint64_t backed_word(const pa_chunk *c, unsigned w)
+{
+    return ~(c->alloc[w] | c->scavenged[w]);
+}
+
+bool pa_chunk_has_backed(const pa_chunk *c)
+{
+    uint64_t any = 0;
+    for (unsigned w = 0; w < PA_CHUNK_WORDS; w++)
+        any |= backed_word(c, w);
+    return any != 0;
+}
+
+/* One past the highest page below limit that is (backed) or is not (!backed) free and backed; 0: none. */
+static unsigned highest_below(const pa_chunk *c, unsigned limit, bool backed)
+{
+    while (limit) {
+        unsigned w = (limit - 1) / 64;
+        uint64_t word = (backed ? backed_word(c, w) : ~backed_word(c, w)) & pa_mask64(limit - w * 64);
+        if (word)
+            return w * 64 + pa_log2_floor(word) + 1;
+        limit = w * 64;
+    }
+    return 0;
+}
+
+unsigned pa_chunk_find_backed(const pa_chunk *c, unsigned below, unsigned max, unsigned align,
+                              unsigned *first)
 {
     PA_ASSERT(pa_is_pow2(align) && align <= 64 && below <= 512);
-    unsigned end = 0, length = 0; /* run [end - length, end) growing downwards */
-    unsigned i = below & ~(align - 1);
-    while (i > 0) {
-        i -= align;
-        uint64_t busy = (c->alloc[i / 64] | c->scavenged[i / 64]) >> (i % 64) & pa_mask64(align);
-        if (busy == 0) {
-            if (length == 0)
-                end = i + align;
-            length += align;
-            if (length + align > max)
-                break;
-        } else if (length) {
-            break;
-        } else if (i % 64 == 0 && align < 64) {
-            while (i >= 64 && (c->alloc[i / 64 - 1] | c->scavenged[i / 64 - 1]) == ~(uint64_t)0)
-                i -= 64;
+    unsigned end;
+    while ((end = highest_below(c, below, true)) != 0) {
+        unsigned start = highest_below(c, end, false);
+        end &= ~(align - 1);
+        if (end > start) {
+            unsigned length = (end - start < max ? end - start : max) & ~(align - 1);
+            *first = end - length;
+            if (length)
+                return length;
         }
+        below = start;
     }
-    *first = end - length;
-    return length;
+    *first = 0;
+    return 0;
 }

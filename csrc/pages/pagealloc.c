@@ -3,15 +3,18 @@
  * Owns its metadata: one reservation with five levels of summaries, the chunk bitmaps and the scavenge
  * index, committed where arenas are.  No lock of its own (mheap's is held).
  *
- * Search (find_run): an entry of a level says how long its free runs are at the start, at most, and at the end.
+ * Search (find_run): an entry of a level says how long its free runs are at the start, at most and at the
+ * end.
  * Going through the entries of one level in address order, either a run that crosses entries is long
  * enough: done; or an entry holds one: go down into its eight children; or go on.  At the leaf the
- * bitmap has it.  Nothing below `search_page` is free, so each level starts there.
+ * bitmap has it.  Nothing below `search_page` is free, so each level starts there.  A change of a bitmap is
+ * carried upwards until a level's summaries stay as they were.
  *
  * Invariants: level[4][c] summarizes chunk c; an entry above is the merge of its eight children; entries of
  * ranges that were never grown are 0 and, but for level 0, may be uncommitted: they are never read,
  * because a child group is read only below an entry that is not 0, or when one of the group was grown;
- * the eight entries of a group share an OS page.
+ * the eight entries of a group share an OS page.  The counters are sums over the bitmaps of `grown`; a
+ * chunk with a free and backed page is in the scavenge index; an allocated page is not marked scavenged.
  *
  * Source of the idea: Go's pageAlloc (runtime/mpagealloc.go) and its design document "Scaling the Go
  * Page Allocator". Here the chunk bitmaps are one flat reserved array and the search narrows its hint
@@ -57,10 +60,13 @@ static void regions_of(pa_pagealloc *p, region out[PA_PAGEALLOC_REGIONS])
 {
     size_t chunks = (size_t)1 << (p->window_bits - PA_CHUNK_SHIFT);
     for (unsigned l = 0; l < PA_SUMMARY_LEVELS; l++)
-        out[l] = (region){(void **)&p->level[l], (chunks >> (LEAF - l) * PA_SUMMARY_LEVEL_BITS) * sizeof(pa_summary)};
+        out[l] = (region){(void **)&p->level[l],
+                          (chunks >> (LEAF - l) * PA_SUMMARY_LEVEL_BITS) * sizeof(pa_summary)};
     out[LEAF + 1] = (region){(void **)&p->chunks, chunks * sizeof(pa_chunk)};
     out[LEAF + 2] = (region){(void **)&p->scavindex.chunks, pa_div_ceil(chunks, 64) * 8};
     out[LEAF + 3] = (region){(void **)&p->scavindex.words, pa_div_ceil(chunks, 4096) * 8};
+    /* Ranges do not touch, so at most every other chunk starts one; one more for a commit ahead. */
+    out[LEAF + 4] = (region){(void **)&p->grown.ranges, (chunks / 2 + 1) * sizeof(pa_addrrange)};
 }
 
 static bool commit(pa_pagealloc *p, unsigned r, void *addr, size_t nbytes)
@@ -71,21 +77,27 @@ static bool commit(pa_pagealloc *p, unsigned r, void *addr, size_t nbytes)
         return true;
     if (lo >= e->lo && lo < e->hi) /* the common case: the heap grows upwards */
         lo = e->hi;
+    else if (hi > e->lo && hi <= e->hi)
+        hi = e->lo;
     if (!p->hooks.commit(p->hooks.context, (void *)lo, hi - lo))
         return false;
     p->metadata_bytes += hi - lo;
     if (lo == e->hi)
         e->hi = hi;
+    else if (hi == e->lo)
+        e->lo = lo;
     else
         *e = (pa_extent){lo, hi};
     return true;
 }
 
-bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits, const pa_page_hooks *hooks)
+bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits,
+                       const pa_page_hooks *hooks)
 {
     PA_CHECK(window_bits >= PA_ROOT_SHIFT && window_bits <= PA_ADDRESS_BITS);
     PA_CHECK(window_base % ((uintptr_t)1 << PA_ROOT_SHIFT) == 0);
-    *p = (pa_pagealloc){.base = window_base, .window_bits = window_bits, .hooks = *hooks, .search_page = SIZE_MAX};
+    *p = (pa_pagealloc){.base = window_base, .window_bits = window_bits, .hooks = *hooks};
+    p->search_page = SIZE_MAX;
     region regions[PA_PAGEALLOC_REGIONS];
     regions_of(p, regions);
     for (unsigned r = 0; r < PA_PAGEALLOC_REGIONS; r++)
@@ -98,7 +110,8 @@ bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_b
         at += pa_round_up(regions[r].nbytes, REGION_ALIGN_BYTES);
     }
     /* The root level and the upper scavenge index are read anywhere between the first and the last arena. */
-    if (commit(p, 0, p->level[0], regions[0].nbytes) && commit(p, LEAF + 3, p->scavindex.words, regions[LEAF + 3].nbytes))
+    if (commit(p, 0, p->level[0], regions[0].nbytes) &&
+        commit(p, LEAF + 3, p->scavindex.words, regions[LEAF + 3].nbytes))
         return true;
     pa_pagealloc_destroy(p);
     return false;
@@ -106,7 +119,8 @@ bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_b
 
 void pa_pagealloc_destroy(pa_pagealloc *p)
 {
-    p->hooks.unreserve(p->hooks.context, p->reservation, p->reserved_bytes);
+    if (p->hooks.unreserve)
+        p->hooks.unreserve(p->hooks.context, p->reservation, p->reserved_bytes);
     *p = (pa_pagealloc){0};
 }
 
@@ -119,7 +133,8 @@ static bool commit_for_chunks(pa_pagealloc *p, size_t first, size_t end)
             return false;
     }
     return commit(p, LEAF + 1, &p->chunks[first], (end - first) * sizeof(pa_chunk)) &&
-           commit(p, LEAF + 2, &p->scavindex.chunks[first / 64], ((end - 1) / 64 - first / 64 + 1) * 8);
+           commit(p, LEAF + 2, &p->scavindex.chunks[first / 64], ((end - 1) / 64 - first / 64 + 1) * 8) &&
+           commit(p, LEAF + 4, p->grown.ranges, (p->grown.count + 1) * sizeof(pa_addrrange));
 }
 
 bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
@@ -128,12 +143,14 @@ bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
     size_t first = pa_page_index(p, base) >> PA_CHUNK_PAGES_SHIFT;
     size_t end = first + (nbytes >> PA_CHUNK_SHIFT);
     PA_CHECK(base >= p->base && end <= (size_t)1 << (p->window_bits - PA_CHUNK_SHIFT));
+    PA_CHECK(base != 0 && !pa_addrranges_overlaps(&p->grown, first, end));
     if (!commit_for_chunks(p, first, end))
         return false;
     for (size_t c = first; c < end; c++) {
         memset(p->chunks[c].alloc, 0, sizeof p->chunks[c].alloc);
         memset(p->chunks[c].scavenged, 0xff, sizeof p->chunks[c].scavenged);
     }
+    pa_addrranges_add(&p->grown, first, end);
     if (p->first_chunk == p->end_chunk) {
         p->first_chunk = first;
         p->end_chunk = end;
@@ -153,6 +170,11 @@ bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
 
 /* ---- Repairing the tree ---- */
 
+static pa_summary merge_children(const pa_pagealloc *p, unsigned level, size_t i)
+{
+    return pa_summary_merge(&p->level[level + 1][i * GROUP], GROUP, pa_level_log2_pages(level + 1));
+}
+
 void pa_pagealloc_update(pa_pagealloc *p, size_t first_page, size_t npages)
 {
     size_t lo = first_page >> PA_CHUNK_PAGES_SHIFT, hi = (first_page + npages - 1) >> PA_CHUNK_PAGES_SHIFT;
@@ -167,31 +189,44 @@ void pa_pagealloc_update(pa_pagealloc *p, size_t first_page, size_t npages)
         lo >>= PA_SUMMARY_LEVEL_BITS;
         hi >>= PA_SUMMARY_LEVEL_BITS;
         for (size_t i = lo; i <= hi; i++) {
-            pa_summary s = pa_summary_merge(&p->level[l + 1][i * GROUP], GROUP, pa_level_log2_pages(l + 1));
+            pa_summary s = merge_children(p, l, i);
             changed |= s != p->level[l][i];
             p->level[l][i] = s;
         }
     }
 }
 
-/* Calls op for each chunk's part of a run of pages. */
-#define FOR_EACH_CHUNK(page, npages, c, first, n)                                                              \
-    for (size_t at_ = (page), end_ = (page) + (npages), c, first, n;                                           \
-         at_ < end_ && (c = at_ >> PA_CHUNK_PAGES_SHIFT, first = at_ & (PA_CHUNK_PAGES - 1),                    \
-                        n = PA_CHUNK_PAGES - first < end_ - at_ ? PA_CHUNK_PAGES - first : end_ - at_, true);   \
-         at_ += n)
+/* The part of a run that lies in one chunk. */
+typedef struct piece {
+    size_t chunk;
+    unsigned first, n;
+} piece;
+
+PA_INLINE piece piece_at(size_t page, size_t end)
+{
+    unsigned first = (unsigned)(page & (PA_CHUNK_PAGES - 1));
+    size_t room = PA_CHUNK_PAGES - first, left = end - page;
+    return (piece){page >> PA_CHUNK_PAGES_SHIFT, first, (unsigned)(left < room ? left : room)};
+}
+
+/* The next piece of a run that ends before page end; n is 0 behind the last one. */
+PA_INLINE piece piece_next(piece k, size_t end)
+{
+    size_t page = (k.chunk << PA_CHUNK_PAGES_SHIFT) + k.first + k.n;
+    return page < end ? piece_at(page, end) : (piece){0};
+}
 
 /* Marks free pages allocated; returns how many of them were not backed. */
 static size_t take(pa_pagealloc *p, size_t page, size_t npages)
 {
-    size_t scavenged = 0;
-    FOR_EACH_CHUNK (page, npages, c, first, n) {
-        pa_chunk *chunk = &p->chunks[c];
-        PA_INVARIANT(pa_bits512_count(chunk->alloc, (unsigned)first, (unsigned)n) == 0);
-        pa_bits512_set(chunk->alloc, (unsigned)first, (unsigned)n);
-        unsigned s = pa_bits512_count(chunk->scavenged, (unsigned)first, (unsigned)n);
+    size_t scavenged = 0, end = page + npages;
+    for (piece k = piece_at(page, end); k.n; k = piece_next(k, end)) {
+        pa_chunk *chunk = &p->chunks[k.chunk];
+        PA_INVARIANT(pa_bits512_count(chunk->alloc, k.first, k.n) == 0);
+        pa_bits512_set(chunk->alloc, k.first, k.n);
+        unsigned s = pa_bits512_count(chunk->scavenged, k.first, k.n);
         if (s)
-            pa_bits512_clear(chunk->scavenged, (unsigned)first, (unsigned)n);
+            pa_bits512_clear(chunk->scavenged, k.first, k.n);
         scavenged += s;
     }
     p->free_pages -= npages;
@@ -204,15 +239,18 @@ static size_t take(pa_pagealloc *p, size_t page, size_t npages)
 
 static void give_back(pa_pagealloc *p, uintptr_t addr, size_t npages, bool scavenged)
 {
-    size_t page = pa_page_index(p, addr);
-    FOR_EACH_CHUNK (page, npages, c, first, n) {
-        pa_chunk *chunk = &p->chunks[c];
-        PA_ASSERT(pa_bits512_count(chunk->alloc, (unsigned)first, (unsigned)n) == n);
-        pa_bits512_clear(chunk->alloc, (unsigned)first, (unsigned)n);
+    PA_ASSERT(npages > 0 && addr >= p->base && addr % PA_PAGE_BYTES == 0);
+    size_t page = pa_page_index(p, addr), end = page + npages;
+    PA_ASSERT(pa_addrranges_contains(&p->grown, page >> PA_CHUNK_PAGES_SHIFT,
+                                     ((end - 1) >> PA_CHUNK_PAGES_SHIFT) + 1));
+    for (piece k = piece_at(page, end); k.n; k = piece_next(k, end)) {
+        pa_chunk *chunk = &p->chunks[k.chunk];
+        PA_ASSERT(pa_bits512_count(chunk->alloc, k.first, k.n) == k.n); /* else a double free */
+        pa_bits512_clear(chunk->alloc, k.first, k.n);
         if (scavenged)
-            pa_bits512_set(chunk->scavenged, (unsigned)first, (unsigned)n);
+            pa_bits512_set(chunk->scavenged, k.first, k.n);
         else
-            pa_scavindex_mark(&p->scavindex, c);
+            pa_scavindex_mark(&p->scavindex, k.chunk);
     }
     p->free_pages += npages;
     if (scavenged)
@@ -230,7 +268,7 @@ static size_t find_run(pa_pagealloc *p, size_t npages)
     if (p->free_pages < npages)
         return SIZE_MAX;
     size_t group = 0; /* index of the first entry looked at */
-    bool narrowing = true; /* everything before the path is full: its first non-zero entry bounds search_page */
+    bool narrowing = true; /* all before the path is taken: its first entry not 0 bounds search_page */
     for (unsigned l = 0; l < PA_SUMMARY_LEVELS; l++) {
         unsigned log2_pages = pa_level_log2_pages(l);
         size_t entry_pages = (size_t)1 << log2_pages;
@@ -286,6 +324,7 @@ static size_t find_run(pa_pagealloc *p, size_t npages)
 uintptr_t pa_pagealloc_alloc(pa_pagealloc *p, size_t npages, size_t *scavenged_pages)
 {
     PA_ASSERT(npages > 0);
+    *scavenged_pages = 0;
     size_t page = find_run(p, npages);
     if (page == SIZE_MAX)
         return 0;
@@ -293,24 +332,32 @@ uintptr_t pa_pagealloc_alloc(pa_pagealloc *p, size_t npages, size_t *scavenged_p
     return pa_page_address(p, page);
 }
 
-static bool is_grown(const pa_pagealloc *p, size_t chunk)
+size_t pa_pagealloc_find_first(pa_pagealloc *p)
 {
-    if (chunk < p->first_chunk || chunk >= p->end_chunk)
-        return false;
-    /* Ungrown chunks between arenas may be uncommitted: come down from the root, which is readable. */
+    return find_run(p, 1);
+}
+
+/* Some page of the chunk is free. Chunks between arenas may be uncommitted, so come down from the root,
+ * which is readable: below an entry that is not 0 the group of children is. */
+static bool has_free(const pa_pagealloc *p, size_t chunk)
+{
     for (unsigned l = 0; l <= LEAF; l++)
         if (p->level[l][chunk >> (LEAF - l) * PA_SUMMARY_LEVEL_BITS] == 0)
-            return false; /* not grown, or nothing free below: the same to our caller */
+            return false;
     return true;
 }
 
 bool pa_pagealloc_alloc_at(pa_pagealloc *p, uintptr_t addr, size_t npages, size_t *scavenged_pages)
 {
-    if (addr < p->base || pa_page_index(p, addr) + npages > (size_t)1 << (p->window_bits - PA_PAGE_SHIFT))
+    PA_ASSERT(npages > 0 && addr % PA_PAGE_BYTES == 0);
+    *scavenged_pages = 0;
+    if (addr < p->base || npages > p->free_pages)
         return false;
-    size_t page = pa_page_index(p, addr);
-    FOR_EACH_CHUNK (page, npages, c, first, n) {
-        if (!is_grown(p, c) || pa_bits512_count(p->chunks[c].alloc, (unsigned)first, (unsigned)n) != 0)
+    size_t page = pa_page_index(p, addr), end = page + npages;
+    if (end > (size_t)1 << (p->window_bits - PA_PAGE_SHIFT))
+        return false;
+    for (piece k = piece_at(page, end); k.n; k = piece_next(k, end)) {
+        if (!has_free(p, k.chunk) || pa_bits512_count(p->chunks[k.chunk].alloc, k.first, k.n) != 0)
             return false;
     }
     *scavenged_pages = take(p, page, npages);
@@ -332,26 +379,28 @@ void pa_pagealloc_free_scavenged(pa_pagealloc *p, uintptr_t addr, size_t npages)
 uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
                                    size_t *npages)
 {
-    if (p->first_chunk == p->end_chunk || below <= pa_page_address(p, p->first_chunk << PA_CHUNK_PAGES_SHIFT))
+    *npages = 0;
+    if (max_pages < align_pages || p->first_chunk == p->end_chunk ||
+        below <= pa_page_address(p, p->first_chunk << PA_CHUNK_PAGES_SHIFT))
         return 0;
     size_t limit = p->end_chunk << PA_CHUNK_PAGES_SHIFT; /* page index: runs end at or before it */
     if (below < pa_page_address(p, limit))
         limit = pa_page_index(p, below);
     unsigned max = max_pages < PA_CHUNK_PAGES ? (unsigned)max_pages : (unsigned)PA_CHUNK_PAGES;
     while (limit > p->first_chunk << PA_CHUNK_PAGES_SHIFT) {
-        size_t chunk = pa_scavindex_highest(&p->scavindex, p->first_chunk, (limit - 1) >> PA_CHUNK_PAGES_SHIFT);
+        size_t last = (limit - 1) >> PA_CHUNK_PAGES_SHIFT;
+        size_t chunk = pa_scavindex_highest(&p->scavindex, p->first_chunk, last);
         if (chunk == SIZE_MAX)
             return 0;
         size_t chunk_page = chunk << PA_CHUNK_PAGES_SHIFT, in_chunk = limit - chunk_page;
-        bool whole = in_chunk >= PA_CHUNK_PAGES;
-        unsigned first, n = pa_chunk_find_backed(&p->chunks[chunk], whole ? (unsigned)PA_CHUNK_PAGES : (unsigned)in_chunk,
-                                                 max, (unsigned)align_pages, &first);
+        unsigned end = (unsigned)(in_chunk < PA_CHUNK_PAGES ? in_chunk : PA_CHUNK_PAGES), first;
+        unsigned n = pa_chunk_find_backed(&p->chunks[chunk], end, max, (unsigned)align_pages, &first);
         if (n) {
             take(p, chunk_page + first, n);
             *npages = n;
             return pa_page_address(p, chunk_page + first);
         }
-        if (whole && align_pages == 1)
+        if (!pa_chunk_has_backed(&p->chunks[chunk]))
             pa_scavindex_clear(&p->scavindex, chunk);
         limit = chunk_page;
     }
@@ -360,52 +409,81 @@ uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t ali
 
 /* ---- Check ---- */
 
+typedef struct sums {
+    uint64_t grown, free, scavenged;
+    size_t first_free;
+} sums;
+
+static const char *check_chunk(const pa_pagealloc *p, size_t c, sums *sum)
+{
+    const pa_chunk *chunk = &p->chunks[c];
+    for (unsigned w = 0; w < PA_CHUNK_WORDS; w++) {
+        if (chunk->alloc[w] & chunk->scavenged[w])
+            return "pages: an allocated page is marked scavenged";
+        sum->free += pa_popcount64(~chunk->alloc[w]);
+        sum->scavenged += pa_popcount64(chunk->scavenged[w]);
+        if (sum->first_free == SIZE_MAX && ~chunk->alloc[w])
+            sum->first_free = (c << PA_CHUNK_PAGES_SHIFT) + w * 64 + pa_ctz64(~chunk->alloc[w]);
+    }
+    sum->grown += PA_CHUNK_PAGES;
+    if (p->level[LEAF][c] != pa_chunk_summarize(chunk))
+        return "pages: a leaf summary disagrees with its bitmap";
+    if (pa_chunk_has_backed(chunk) && !pa_scavindex_test(&p->scavindex, c))
+        return "pages: the scavenge index misses a chunk with free backed pages";
+    if (!pa_scavindex_consistent(&p->scavindex, c))
+        return "pages: the levels of the scavenge index disagree";
+    return NULL;
+}
+
+static const char *check_range(const pa_pagealloc *p, pa_addrrange r, sums *sum)
+{
+    for (size_t c = r.first_chunk; c < r.end_chunk; c++) {
+        const char *why = check_chunk(p, c, sum);
+        if (why)
+            return why;
+    }
+    size_t lo = r.first_chunk, hi = r.end_chunk - 1;
+    for (size_t c = lo & ~(size_t)(GROUP - 1); c <= (hi | (GROUP - 1)); c++)
+        if (p->level[LEAF][c] != 0 && !pa_addrranges_contains(&p->grown, c, c + 1))
+            return "pages: a chunk that was never grown has free pages";
+    for (unsigned l = LEAF; l-- > 0;) {
+        lo >>= PA_SUMMARY_LEVEL_BITS;
+        hi >>= PA_SUMMARY_LEVEL_BITS;
+        for (size_t i = lo; i <= hi; i++)
+            if (p->level[l][i] != merge_children(p, l, i))
+                return "pages: a summary is not the merge of its children";
+    }
+    return NULL;
+}
+
 static const char *find_broken(const pa_pagealloc *p)
 {
-    uint64_t free_pages = 0, scavenged_pages = 0;
-    for (size_t root = p->first_chunk >> (LEAF * PA_SUMMARY_LEVEL_BITS);
-         p->end_chunk > p->first_chunk && root <= (p->end_chunk - 1) >> (LEAF * PA_SUMMARY_LEVEL_BITS); root++) {
-        /* Below a zero root entry there may be nothing to read; all its grown pages are allocated. */
-        if (p->level[0][root] == 0)
-            continue;
-        size_t per_root = (size_t)1 << LEAF * PA_SUMMARY_LEVEL_BITS;
-        for (size_t c = root * per_root; c < (root + 1) * per_root; c++) {
-            if (c < p->first_chunk || c >= p->end_chunk || !is_grown(p, c))
-                continue;
-            const pa_chunk *chunk = &p->chunks[c];
-            if (p->level[LEAF][c] != pa_chunk_summarize(chunk))
-                return "pages: a leaf summary disagrees with its bitmap";
-            bool backed = false;
-            for (unsigned w = 0; w < PA_CHUNK_WORDS; w++) {
-                if (chunk->alloc[w] & chunk->scavenged[w])
-                    return "pages: an allocated page is marked scavenged";
-                free_pages += pa_popcount64(~chunk->alloc[w]);
-                scavenged_pages += pa_popcount64(chunk->scavenged[w]);
-                backed |= ~(chunk->alloc[w] | chunk->scavenged[w]) != 0;
-            }
-            if (backed && !pa_scavindex_test(&p->scavindex, c))
-                return "pages: the scavenge index misses a chunk with free backed pages";
-            if (c << PA_CHUNK_PAGES_SHIFT < p->search_page) {
-                unsigned first = pa_bits512_find_clear(chunk->alloc, 0, 1);
-                if (first < PA_CHUNK_PAGES && (c << PA_CHUNK_PAGES_SHIFT) + first < p->search_page)
-                    return "pages: a free page below the search hint";
-            }
-            for (unsigned l = 0; l < LEAF; l++) {
-                size_t i = c >> (LEAF - l) * PA_SUMMARY_LEVEL_BITS;
-                if (p->level[l][i] != pa_summary_merge(&p->level[l + 1][i * GROUP], GROUP, pa_level_log2_pages(l + 1)))
-                    return "pages: a summary is not the merge of its children";
-            }
-        }
+    sums sum = {.first_free = SIZE_MAX};
+    if (!pa_addrranges_check(&p->grown))
+        return "pages: the grown ranges are out of order";
+    if (p->grown.count && (p->grown.ranges[0].first_chunk != p->first_chunk ||
+                           p->grown.ranges[p->grown.count - 1].end_chunk != p->end_chunk))
+        return "pages: the grown extent is not that of the ranges";
+    for (size_t i = 0; i < p->grown.count; i++) {
+        const char *why = check_range(p, p->grown.ranges[i], &sum);
+        if (why)
+            return why;
     }
-    if (free_pages != p->free_pages)
+    if (sum.grown != p->grown_pages)
+        return "pages: grown pages are miscounted";
+    if (sum.free != p->free_pages)
         return "pages: free pages are miscounted";
-    if (scavenged_pages != p->scavenged_pages)
+    if (sum.scavenged != p->scavenged_pages)
         return "pages: scavenged pages are miscounted";
+    if (sum.first_free < p->search_page)
+        return "pages: a free page below the search hint";
     return NULL;
 }
 
 bool pa_pagealloc_check(const pa_pagealloc *p, const char **broken)
 {
-    *broken = find_broken(p);
-    return *broken == NULL;
+    const char *why = find_broken(p);
+    if (broken)
+        *broken = why;
+    return why == NULL;
 }

@@ -6,6 +6,7 @@
 #ifndef PA_PAGEALLOC_H
 #define PA_PAGEALLOC_H
 
+#include "pages/addrrange.h"
 #include "pages/chunk.h"
 #include "pages/scavindex.h"
 
@@ -24,7 +25,7 @@ typedef struct pa_extent {
     uintptr_t lo, hi;
 } pa_extent;
 
-enum { PA_PAGEALLOC_REGIONS = PA_SUMMARY_LEVELS + 3 }; /* levels, chunks, two of the scavenge index */
+enum { PA_PAGEALLOC_REGIONS = PA_SUMMARY_LEVELS + 4 }; /* levels, chunks, two of the scavenge index, ranges */
 
 typedef struct pa_pagealloc {
     uintptr_t base;                        /* window start */
@@ -32,6 +33,7 @@ typedef struct pa_pagealloc {
     pa_summary *level[PA_SUMMARY_LEVELS];  /* level[4][i] is chunk i's summary */
     pa_chunk *chunks;
     pa_scavindex scavindex;
+    pa_addrranges grown;                   /* the chunks that may be read */
     pa_page_hooks hooks;
     void *reservation;
     size_t reserved_bytes;
@@ -46,7 +48,8 @@ typedef struct pa_pagealloc {
 
 /* Manages [window_base, window_base + 2^window_bits): base a multiple of 16 GiB, 34 <= bits <= 48. False
  * when the reservation is refused. */
-bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits, const pa_page_hooks *hooks);
+bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits,
+                       const pa_page_hooks *hooks);
 void pa_pagealloc_destroy(pa_pagealloc *p);
 /* Adds [base, base + nbytes), multiples of 4 MiB, as free and scavenged pages. False and no page added when
  * metadata cannot be committed. */
@@ -54,7 +57,7 @@ bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes);
 
 /* First fit in address order; 0 when there is none. *scavenged_pages: how many were not backed. */
 uintptr_t pa_pagealloc_alloc(pa_pagealloc *p, size_t npages, size_t *scavenged_pages);
-/* Exactly these pages, if they are all free. */
+/* Exactly these pages, if they are all free; any page address. */
 bool pa_pagealloc_alloc_at(pa_pagealloc *p, uintptr_t addr, size_t npages, size_t *scavenged_pages);
 /* Pages that are backed become free. */
 void pa_pagealloc_free(pa_pagealloc *p, uintptr_t addr, size_t npages);
@@ -63,17 +66,24 @@ void pa_pagealloc_free_scavenged(pa_pagealloc *p, uintptr_t addr, size_t npages)
 
 /* For the scavenger: takes out the highest run of free and backed pages below an address, inside one
  * chunk, at most max_pages long, start and length multiples of align_pages (a power of two <= 64). The
- * caller releases it without the lock and hands it back with one of the two frees. 0: none. */
+ * caller releases it without the lock and hands it back with one of the two frees. 0: none. Chunks whose
+ * backed pages are only misaligned stay in the scavenge index. */
 uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
                                    size_t *npages);
 
-/* Recomputes everything; names the first broken invariant. */
+/* Recomputes everything; false: *broken (may be NULL) names the first broken invariant. */
 bool pa_pagealloc_check(const pa_pagealloc *p, const char **broken);
 
 /* For the page cache: pages [first, first + 64) of a chunk changed; repairs the tree above. */
 void pa_pagealloc_update(pa_pagealloc *p, size_t first_page, size_t npages);
 
-PA_INLINE size_t pa_page_index(const pa_pagealloc *p, uintptr_t addr) { return (addr - p->base) >> PA_PAGE_SHIFT; }
+/* For the page cache: the first free page, SIZE_MAX when there is none. */
+size_t pa_pagealloc_find_first(pa_pagealloc *p);
+
+PA_INLINE size_t pa_page_index(const pa_pagealloc *p, uintptr_t addr)
+{
+    return (addr - p->base) >> PA_PAGE_SHIFT;
+}
 PA_INLINE uintptr_t pa_page_address(const pa_pagealloc *p, size_t page)
 {
     return p->base + ((uintptr_t)page << PA_PAGE_SHIFT);

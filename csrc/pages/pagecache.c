@@ -11,20 +11,19 @@
 
 pa_pagecache pa_pagealloc_alloc_to_cache(pa_pagealloc *p)
 {
-    size_t scavenged_pages;
-    uintptr_t addr = pa_pagealloc_alloc(p, 1, &scavenged_pages);
-    if (addr == 0)
+    size_t page = pa_pagealloc_find_first(p);
+    if (page == SIZE_MAX)
         return (pa_pagecache){0};
-    size_t page = pa_page_index(p, addr), block = page & ~(size_t)(PA_CACHE_PAGES - 1);
+    size_t block = page & ~(size_t)(PA_CACHE_PAGES - 1);
     pa_chunk *chunk = &p->chunks[page >> PA_CHUNK_PAGES_SHIFT];
     unsigned w = (unsigned)(page >> 6) % PA_CHUNK_WORDS;
-    uint64_t found = (uint64_t)1 << (page % 64), others = ~chunk->alloc[w];
-    pa_pagecache c = {.base = pa_page_address(p, block), .free = others | found};
-    c.scavenged = (chunk->scavenged[w] & others) | (scavenged_pages ? found : 0);
-    p->free_pages -= pa_popcount64(others);
-    p->scavenged_pages -= pa_popcount64(chunk->scavenged[w] & others);
+    pa_pagecache c = {pa_page_address(p, block), ~chunk->alloc[w], chunk->scavenged[w]};
+    PA_INVARIANT((c.scavenged & ~c.free) == 0);
     chunk->alloc[w] = ~(uint64_t)0;
     chunk->scavenged[w] = 0;
+    p->free_pages -= pa_popcount64(c.free);
+    p->scavenged_pages -= pa_popcount64(c.scavenged);
+    p->search_page = block + PA_CACHE_PAGES; /* the block had the first free page */
     pa_pagealloc_update(p, block, PA_CACHE_PAGES);
     return c;
 }
@@ -32,12 +31,8 @@ pa_pagecache pa_pagealloc_alloc_to_cache(pa_pagealloc *p)
 uintptr_t pa_pagecache_alloc(pa_pagecache *c, size_t npages, size_t *scavenged_pages)
 {
     PA_ASSERT(npages >= 1 && npages <= PA_CACHE_PAGES);
-    uint64_t starts = c->free;
-    for (size_t have = 1; have < npages && starts;) {
-        size_t step = have < npages - have ? have : npages - have;
-        starts &= starts >> step;
-        have += step;
-    }
+    *scavenged_pages = 0;
+    uint64_t starts = pa_word_runs(c->free, (unsigned)npages);
     if (!starts)
         return 0;
     unsigned i = pa_ctz64(starts);

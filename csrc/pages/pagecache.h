@@ -15,6 +15,8 @@ typedef struct pa_pagecache {
     uint64_t scavenged; /* bit i: free and not backed */
 } pa_pagecache;
 
+PA_INLINE bool pa_pagecache_empty(const pa_pagecache *c) { return c->free == 0; }
+
 /* Takes all free pages of the first aligned block that has any; an empty cache when there is none. */
 pa_pagecache pa_pagealloc_alloc_to_cache(pa_pagealloc *p);
 /* First fit of 1..64 pages; 0 when there is none. */

@@ -31,6 +31,12 @@ PA_INLINE bool pa_scavindex_test(const pa_scavindex *x, size_t chunk)
     return x->chunks[chunk / 64] >> (chunk % 64) & 1;
 }
 
+/* The word of the upper level says truly whether the word that holds this chunk is 0. */
+PA_INLINE bool pa_scavindex_consistent(const pa_scavindex *x, size_t chunk)
+{
+    return (x->words[chunk / 4096] >> (chunk / 64 % 64) & 1) == (x->chunks[chunk / 64] != 0);
+}
+
 /* Highest marked chunk in [lo, hi], or SIZE_MAX. Reads whole words of `words` from lo to hi only. */
 size_t pa_scavindex_highest(const pa_scavindex *x, size_t lo, size_t hi);
 

@@ -51,7 +51,8 @@ PyObject *pa_args_first(const char *function, const char *name, PyObject *const 
 {
     PyObject *found = positional > 0 ? args[0] : NULL;
     if (positional > 1) {
-        PyErr_Format(PyExc_TypeError, "%s() takes 1 positional argument but %zd were given", function, positional);
+        PyErr_Format(PyExc_TypeError, "%s() takes 1 positional argument but %zd were given", function,
+                     positional);
         return NULL;
     }
     for (Py_ssize_t i = 0; kwnames != NULL && i < PyTuple_GET_SIZE(kwnames); i++) {

@@ -8,8 +8,8 @@
  *      share; both counts can only grow through this object, under the GIL.
  *   3. After free() data is NULL and every way to the memory raises ValueError.
  *
- * Locks: the GIL, for every field.  It is let go only while GIL_FREE_BYTES or more are zeroed.  In
- * alloc() no Buffer exists yet; in resize() exports is raised meanwhile, so that nobody frees or
+ * Locks: the GIL, for every field.  It is let go only while PA_BLOCK_GIL_FREE_BYTES or more are zeroed.
+ * In alloc() no Buffer exists yet; in resize() exports is raised meanwhile, so that nobody frees or
  * resizes, and views taken meanwhile are looked for afterwards.
  *
  * Speed is the other point: create + drop has to beat bytearray by two.  Hence a plain struct without
@@ -21,11 +21,11 @@
 
 #include <string.h>
 
-enum { FREE_LIST_MAX = 128, MIN_ALIGN_SHIFT = 4 };
+#include "python/block.h"
+#include "python/buffer_doc.h"
 
-/* Zeroing this much takes about as long as the interpreter's switch interval (5 ms), which is what a
- * busy process may wait to get the GIL back; below, letting it go costs more than it gives. */
-#define GIL_FREE_BYTES ((Py_ssize_t)(16 * PA_MIB))
+enum { FREE_LIST_MAX = 128 };
+
 /* From here on a zeroed block that at least doubles is taken fresh from calloc, which knows pages
  * that are zero already, instead of being resized and wiped. */
 #define CALLOC_GROWTH_BYTES ((Py_ssize_t)PA_MIB)
@@ -33,63 +33,11 @@ enum { FREE_LIST_MAX = 128, MIN_ALIGN_SHIFT = 4 };
 static pa_buffer *free_list;
 static int free_list_count;
 
-/* ---- Blocks --------------------------------------------------------------------------------- */
-
-/* pa_malloc aligns blocks of up to 8 bytes to 8 only; Buffers promise 16. */
-static size_t block_bytes(Py_ssize_t nbytes)
-{
-    return nbytes < PA_TINY_BYTES ? PA_TINY_BYTES : (size_t)nbytes;
-}
-
-static void *block_new_aligned(Py_ssize_t nbytes, int align_shift, bool zero)
-{
-    size_t align_bytes = (size_t)1 << align_shift;
-    if (zero && (size_t)nbytes > PA_SMALL_MAX_BYTES && align_bytes <= PA_PAGE_BYTES) {
-        void *pages = pa_calloc(1, (size_t)nbytes);     /* a large object, in general on a page boundary */
-        if (pages == NULL || (uintptr_t)pages % align_bytes == 0)
-            return pages;
-        pa_free(pages);
-    }
-    void *data = pa_memalign(align_bytes, block_bytes(nbytes));
-    if (data != NULL && zero)
-        memset(data, 0, (size_t)nbytes);
-    return data;
-}
-
-static inline void *block_new_held(Py_ssize_t nbytes, int align_shift, bool zero)
-{
-    if (PA_UNLIKELY(align_shift > MIN_ALIGN_SHIFT))
-        return block_new_aligned(nbytes, align_shift, zero);
-    return zero ? pa_calloc(1, block_bytes(nbytes)) : pa_malloc(block_bytes(nbytes));
-}
-
-static PyObject *set_out_of_memory(Py_ssize_t nbytes)
-{
-    PyErr_Format(pa_out_of_memory_error, "cannot allocate %zd bytes", nbytes);
-    return NULL;
-}
-
-/* NULL with OutOfMemoryError.  May let the GIL go. */
-static inline void *block_new(Py_ssize_t nbytes, int align_shift, bool zero)
-{
-    void *data;
-    if (PA_UNLIKELY(zero && nbytes >= GIL_FREE_BYTES)) {
-        Py_BEGIN_ALLOW_THREADS
-        data = block_new_held(nbytes, align_shift, zero);
-        Py_END_ALLOW_THREADS
-    } else {
-        data = block_new_held(nbytes, align_shift, zero);
-    }
-    if (PA_UNLIKELY(data == NULL))
-        set_out_of_memory(nbytes);
-    return data;
-}
-
 /* ---- Life and death of the object ------------------------------------------------------------- */
 
 static inline PyObject *buffer_new(Py_ssize_t nbytes, int align_shift, bool zero)
 {
-    void *data = block_new(nbytes, align_shift, zero);
+    void *data = pa_block_new(nbytes, align_shift, zero);
     if (PA_UNLIKELY(data == NULL))
         return NULL;
     pa_buffer *self = free_list;
@@ -168,7 +116,7 @@ static int read_align(PyObject *arg, int *align_shift)
         return -1;
     }
     int shift = __builtin_ctzll((unsigned long long)align);
-    *align_shift = shift < MIN_ALIGN_SHIFT ? MIN_ALIGN_SHIFT : shift;
+    *align_shift = shift < PA_BLOCK_ALIGN_SHIFT ? PA_BLOCK_ALIGN_SHIFT : shift;
     return 0;
 }
 
@@ -196,7 +144,7 @@ static PyObject *py_alloc(PyObject *module, PyObject *const *args, Py_ssize_t po
     (void)module;
     Py_ssize_t nbytes;
     bool zero = true;
-    int align_shift = MIN_ALIGN_SHIFT;
+    int align_shift = PA_BLOCK_ALIGN_SHIFT;
     PyObject *size = args[0];
     if (PA_UNLIKELY(positional != 1 || kwnames != NULL)) {
         size = pa_args_first("alloc", "nbytes", args, positional, kwnames);
@@ -229,28 +177,8 @@ static PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t po
     }
     if (pa_args_size(size, "nbytes", &nbytes) < 0)
         return NULL;
-    return buffer_new(nbytes, MIN_ALIGN_SHIFT, false);
+    return buffer_new(nbytes, PA_BLOCK_ALIGN_SHIFT, false);
 }
-
-PyDoc_STRVAR(alloc_doc,
-"alloc($module, /, nbytes, *, zero=True, align=16)\n--\n\n"
-"A new Buffer of nbytes bytes, zeroed unless zero is false.\n\n"
-"The address is a multiple of align, a power of two; less than 16 means 16.\n"
-"Pages that come fresh from the operating system are known to be zero and are\n"
-"not touched, so a large zeroed Buffer costs memory only where it is used.\n\n"
-"Raises ValueError (nbytes negative, align not a power of two), OverflowError\n"
-"(nbytes does not fit Py_ssize_t) and OutOfMemoryError.  Any thread may call it;\n"
-"the GIL is let go while 16 MiB or more are zeroed.\n\n"
-"Go counterpart: make([]byte, n), without its garbage collection.");
-
-PyDoc_STRVAR(empty_doc,
-"empty($module, /, nbytes)\n--\n\n"
-"A new Buffer of nbytes bytes with undefined contents, aligned to 16 bytes.\n\n"
-"The contents are those of memory freed before in this process: write before\n"
-"you read, or send, them.\n\n"
-"Raises ValueError (nbytes negative), OverflowError (nbytes does not fit\n"
-"Py_ssize_t) and OutOfMemoryError.  Any thread may call it.\n\n"
-"Go counterpart: runtime.mallocgc(n, nil, false), without its garbage collection.");
 
 PyMethodDef pa_buffer_methods[] = {
     {"alloc", (PyCFunction)(void (*)(void))py_alloc, METH_FASTCALL | METH_KEYWORDS, alloc_doc},
@@ -274,7 +202,8 @@ static int check_exclusive(pa_buffer *self, const char *verb)
     if (PA_LIKELY(self->exports == 0 && (self->share == NULL || pa_share_is_mine(self->share))))
         return 0;
     PyErr_Format(PyExc_BufferError,
-                 "cannot %s a Buffer that is exported: a memoryview, an array or another consumer still uses it", verb);
+                 "cannot %s a Buffer that is exported: a memoryview, an array or another consumer still "
+                 "uses it", verb);
     return -1;
 }
 
@@ -318,8 +247,8 @@ static PyObject *buffer_free(PyObject *object, PyObject *unused)
 /* Another block with the old contents. */
 static int resize_by_copy(pa_buffer *self, Py_ssize_t nbytes)
 {
-    self->exports++;            /* block_new may let the GIL go */
-    void *data = block_new(nbytes, self->align_shift, self->zeroed);
+    self->exports++;            /* pa_block_new may let the GIL go */
+    void *data = pa_block_new(nbytes, self->align_shift, self->zeroed);
     self->exports--;
     if (data == NULL)
         return -1;
@@ -341,10 +270,10 @@ static int resize_block(pa_buffer *self, Py_ssize_t nbytes)
         pa_free(self->share);
         self->share = NULL;
     }
-    if (self->align_shift == MIN_ALIGN_SHIFT) {
-        void *data = pa_realloc(self->data, block_bytes(nbytes));
+    if (self->align_shift == PA_BLOCK_ALIGN_SHIFT) {
+        void *data = pa_realloc(self->data, pa_block_bytes(nbytes));
         if (data == NULL) {
-            set_out_of_memory(nbytes);
+            pa_block_set_out_of_memory(nbytes);
             return -1;
         }
         self->data = data;
@@ -352,7 +281,7 @@ static int resize_block(pa_buffer *self, Py_ssize_t nbytes)
     Py_ssize_t tail = nbytes - self->nbytes;
     if (self->zeroed && tail > 0) {
         char *start = (char *)self->data + self->nbytes;
-        if (tail >= GIL_FREE_BYTES) {
+        if (tail >= PA_BLOCK_GIL_FREE_BYTES) {
             self->exports++;
             Py_BEGIN_ALLOW_THREADS
             memset(start, 0, (size_t)tail);
@@ -370,13 +299,14 @@ static bool resize_needs_copy(const pa_buffer *self, Py_ssize_t nbytes)
 {
     if (self->zeroed && nbytes >= CALLOC_GROWTH_BYTES && nbytes / 2 >= self->nbytes)
         return true;
-    if (self->align_shift == MIN_ALIGN_SHIFT)
+    if (self->align_shift == PA_BLOCK_ALIGN_SHIFT)
         return false;
     size_t usable_bytes = pa_usable_size(self->data);       /* pa_realloc would lose the alignment */
     return (size_t)nbytes > usable_bytes || (size_t)nbytes < usable_bytes / 2;
 }
 
-static PyObject *buffer_resize(PyObject *object, PyObject *const *args, Py_ssize_t positional, PyObject *kwnames)
+static PyObject *buffer_resize(PyObject *object, PyObject *const *args, Py_ssize_t positional,
+                               PyObject *kwnames)
 {
     pa_buffer *self = (pa_buffer *)object;
     Py_ssize_t nbytes;
@@ -387,7 +317,9 @@ static PyObject *buffer_resize(PyObject *object, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_TypeError, "resize() takes one argument, nbytes");
         return NULL;
     }
-    if (pa_args_size(size, "nbytes", &nbytes) < 0 || check_alive(self) < 0 || check_exclusive(self, "resize") < 0)
+    if (pa_args_size(size, "nbytes", &nbytes) < 0)
+        return NULL;
+    if (check_alive(self) < 0 || check_exclusive(self, "resize") < 0)      /* __index__ may have freed it */
         return NULL;
     int rc = resize_needs_copy(self, nbytes) ? resize_by_copy(self, nbytes) : resize_block(self, nbytes);
     if (rc < 0)
@@ -416,7 +348,8 @@ static PyObject *buffer_reduce(PyObject *object, PyObject *unused)
 {
     (void)object;
     (void)unused;
-    PyErr_SetString(PyExc_TypeError, "cannot pickle or copy a pyalloc.Buffer: pass bytes(buf), which copies the contents");
+    PyErr_SetString(PyExc_TypeError,
+                    "cannot pickle or copy a pyalloc.Buffer: pass bytes(buf), which copies the contents");
     return NULL;
 }
 
@@ -473,47 +406,17 @@ static PyObject *get_freed(PyObject *object, void *unused)
 }
 
 static PyGetSetDef buffer_getset[] = {
-    {"nbytes", get_nbytes, NULL, "Length in bytes, as asked for; same as len().  ValueError after free().", NULL},
+    {"nbytes", get_nbytes, NULL,
+     "Length in bytes, as asked for; same as len().  ValueError after free().", NULL},
     {"usable_size", get_usable_size, NULL,
-     "Bytes of the block behind the Buffer, >= nbytes: resize() up to here moves nothing.  ValueError after free().",
-     NULL},
+     "Bytes of the block behind the Buffer, >= nbytes: resize() up to here moves nothing.\n"
+     "ValueError after free().", NULL},
     {"address", get_address, NULL,
-     "Address of the first byte, for ctypes or cffi.  ValueError after free(); an address kept past that dangles.",
-     NULL},
+     "Address of the first byte, for ctypes or cffi.  ValueError after free(); an address\n"
+     "kept past that dangles.", NULL},
     {"freed", get_freed, NULL, "True once free() has given the memory back.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-
-PyDoc_STRVAR(free_doc,
-"free($self, /)\n--\n\n"
-"Gives the memory back now; the second call does nothing.\n\n"
-"Raises BufferError while the Buffer is exported (memoryview, NumPy array, DLPack\n"
-"consumer).  Afterwards everything but freed, repr() and bool() raises ValueError.\n"
-"A Buffer that is dropped frees itself.  Go counterpart: none; Go collects.");
-
-PyDoc_STRVAR(resize_doc,
-"resize($self, /, nbytes)\n--\n\n"
-"Changes the length to nbytes bytes, in place where the block allows it.\n\n"
-"The first min(old, new) bytes stay.  New bytes are zero when the Buffer was made\n"
-"zeroed, undefined when it was not (empty(), zero=False).  The address may change;\n"
-"its alignment stays.\n\n"
-"Raises ValueError (nbytes negative, Buffer freed), OverflowError, BufferError\n"
-"(exported) and OutOfMemoryError; the Buffer is then as it was before.\n"
-"Go counterpart: append() or slices.Grow.");
-
-PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\nThe Buffer itself; ValueError when it is freed.");
-PyDoc_STRVAR(exit_doc, "__exit__($self, /, *args)\n--\n\nCalls free(), and so raises BufferError while exported.");
-PyDoc_STRVAR(sizeof_doc, "__sizeof__($self, /)\n--\n\nBytes of the object and of the block behind it.");
-PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n--\n\nRefuses with TypeError: pickle bytes(buf) instead.");
-PyDoc_STRVAR(reduce_ex_doc, "__reduce_ex__($self, protocol, /)\n--\n\nRefuses with TypeError: pickle bytes(buf) instead.");
-PyDoc_STRVAR(dlpack_doc,
-"__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
-"A DLPack capsule over the memory (uint8, one dimension, CPU) without a copy.\n\n"
-"The memory stays until the consumer drops its tensor, on whatever thread, even\n"
-"when the Buffer is gone; free() and resize() raise BufferError until then.  With\n"
-"copy=True the capsule holds a copy.  Raises ValueError (freed, stream not None),\n"
-"BufferError (another device) and OutOfMemoryError.");
-PyDoc_STRVAR(dlpack_device_doc, "__dlpack_device__($self, /)\n--\n\n(1, 0): memory of the CPU.");
 
 static PyMethodDef buffer_methods[] = {
     {"free", buffer_free, METH_NOARGS, free_doc},
@@ -530,16 +433,6 @@ static PyMethodDef buffer_methods[] = {
 
 static PySequenceMethods buffer_as_sequence = {.sq_length = buffer_length};
 static PyNumberMethods buffer_as_number = {.nb_bool = buffer_bool};
-
-PyDoc_STRVAR(buffer_doc,
-"Raw memory outside the Python heap; made by alloc() and empty().\n\n"
-"Supports the buffer protocol (writable, one dimension, format 'B'): memoryview(buf),\n"
-"numpy.frombuffer(buf), sock.recv_into(buf), file.readinto(buf) use the memory\n"
-"without a copy, and DLPack does too.  Index and slice through memoryview(buf).\n"
-"True when it holds at least one byte.  Equality is identity.\n\n"
-"Freed when the last reference goes, by free(), or at the end of a with block;\n"
-"never while it is exported.  Methods may be called from any thread that holds the\n"
-"GIL; the bytes are not locked.");
 
 PyTypeObject pa_buffer_type = {
     PyVarObject_HEAD_INIT(NULL, 0)

@@ -47,7 +47,8 @@ static int add_exception(PyObject *module)
 {
     if (pa_out_of_memory_error == NULL)
         pa_out_of_memory_error = PyErr_NewExceptionWithDoc(
-            "pyalloc.OutOfMemoryError", "The heap could not get the memory; a MemoryError.", PyExc_MemoryError, NULL);
+            "pyalloc.OutOfMemoryError", "The heap could not get the memory; a MemoryError.",
+            PyExc_MemoryError, NULL);
     if (pa_out_of_memory_error == NULL)
         return -1;
     Py_INCREF(pa_out_of_memory_error);

@@ -100,8 +100,10 @@ static PyObject *py_size_classes(PyObject *module, PyObject *unused)
     for (int c = 1; list != NULL && c < pa_size_class_count(); c++) {
         if (!pa_size_class(c, &info))
             continue;
-        list = append_new(list, Py_BuildValue("(innnn)", c, (Py_ssize_t)info.object_bytes, (Py_ssize_t)info.span_bytes,
-                                              (Py_ssize_t)info.objects, (Py_ssize_t)info.tail_waste_bytes));
+        PyObject *row = Py_BuildValue("(iKKKK)", c, (unsigned long long)info.object_bytes,
+                                      (unsigned long long)info.span_bytes, (unsigned long long)info.objects,
+                                      (unsigned long long)info.tail_waste_bytes);
+        list = append_new(list, row);
     }
     return list;
 }
@@ -123,7 +125,7 @@ static PyObject *py_class_stats(PyObject *module, PyObject *unused)
     int count = pa_read_class_stats(classes, PA_SIZE_CLASSES);
     PyObject *list = PyList_New(0);
     for (int c = 0; list != NULL && c < count; c++)
-        list = append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof classes[c] / sizeof(uint64_t)));
+        list = append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof *classes / sizeof(uint64_t)));
     return list;
 }
 
@@ -189,11 +191,13 @@ PyMethodDef pa_heapinfo_methods[] = {
     {"free_os_memory", py_free_os_memory, METH_NOARGS, free_os_memory_doc},
     {"heap_check", py_heap_check, METH_NOARGS, heap_check_doc},
     {"size_class_rows", py_size_classes, METH_NOARGS,
-     "size_class_rows($module, /)\n--\n\nThe rows behind size_classes(): class, object, span, objects, tail waste."},
+     "size_class_rows($module, /)\n--\n\n"
+     "The rows behind size_classes(): class, object, span, objects, tail waste."},
     {"mem_stats_row", py_mem_stats, METH_NOARGS,
      "mem_stats_row($module, /)\n--\n\npa_mem_stats in declaration order; see read_mem_stats()."},
     {"class_stats_rows", py_class_stats, METH_NOARGS,
-     "class_stats_rows($module, /)\n--\n\npa_class_stats of class 0, 1, ... in declaration order; see class_stats()."},
+     "class_stats_rows($module, /)\n--\n\n"
+     "pa_class_stats of class 0, 1, ... in declaration order; see class_stats()."},
     {"core_version", py_core_version, METH_NOARGS,
      "core_version($module, /)\n--\n\nVersion of the libpyalloc.so that is loaded, \"major.minor.patch\"."},
     {NULL, NULL, 0, NULL},

@@ -3,6 +3,8 @@
  * Before the fork the calling thread takes every lock: the P list's, each P's slow-path lock, each
  * mcentral's, mheap's and the off-heap one's, in rank order.  No other thread is then inside a slow path;
  * it may be anywhere in a fast path, which touches its own mcache and its own spans only.
+ * The handlers are installed by the first allocation of the process: prepare handlers run in reverse order, so
+ * that those of later libraries, which may allocate, run before ours takes the locks.
  *
  * The child has one thread.  It never follows a vanished thread's lists: it walks the page table of every
  * arena instead, takes each explicit span that is not its own, rebuilds the live count as
@@ -107,6 +109,12 @@ static bool is_vanished(const pa_mcache *owner)
     return owner != pa_current_mcache;
 }
 
+/* Bins are filled and emptied without a lock: a large span caught between two steps is nobody's block. */
+static bool is_half_made_large(const pa_span *s)
+{
+    return s->size_class == 0 && (s->tail != s->limit || s->limit != s->base + pa_span_bytes(s) || s->live != 1);
+}
+
 static void rehome_spans(pa_heap *h)
 {
     for (pa_arena *a = h->arenas; a; a = a->next) {
@@ -121,12 +129,29 @@ static void rehome_spans(pa_heap *h)
             pa_mcache *owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
             uint32_t state = pa_span_state_racy(s);
             if (s->base == p && is_vanished(owner)) {
-                if (state == PA_SPAN_CACHED)
+                if (state == PA_SPAN_CACHED || (state == PA_SPAN_MANUAL && is_half_made_large(s)))
                     pa_mheap_free_span(h, s);
                 else if (state == PA_SPAN_MANUAL && s->size_class != 0)
                     rehome(h, s);
             }
             p = next;
+        }
+    }
+}
+
+/* A vanished thread's blocks on their way to other spans. The thread may have stopped between any two of
+ * the stores of a push: what does not look like a list of blocks of the span ends the walk, and the rest stays allocated. */
+static void deliver_outbox(pa_mcache *c)
+{
+    for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++) {
+        pa_span *s = c->outbox[i].span;
+        void *next;
+        uint32_t left = c->outbox[i].limit;
+        for (void *b = s ? c->outbox[i].first : NULL; b && left--; b = next) {
+            if (pa_span_of(b) != s || !pa_span_is_carved_element(s, b))
+                break;
+            next = *(void **)b;
+            (void)pa_span_push_remote(s, b, b); /* claimed or not: rehome_spans comes next */
         }
     }
 }
@@ -157,6 +182,9 @@ static void child(void)
     release_all(pa_lock_reset_child);
     if (!h->initialised)
         return;
+    for (pa_proc *p = pa_the_procs.all; p; p = p->next_all)
+        if (&p->cache != pa_current_mcache)
+            deliver_outbox(&p->cache);
     for (unsigned c = 0; c < PA_SIZE_CLASSES; c++) {
         h->central[PA_KIND_EXPLICIT][c].nonempty = (pa_spanlist){0};
         h->central[PA_KIND_EXPLICIT][c].nonempty_count = 0;

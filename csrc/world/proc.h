@@ -46,7 +46,7 @@ pa_mcache *pa_proc_attach(void);
  * passed through. For threads without a P. */
 void *pa_proc_with_orphan(void *(*body)(pa_mcache *c, void *argument), void *argument);
 
-/* Installs the fork handlers; once, when the library is loaded. */
+/* Installs the fork handlers; once, by the first thread that is attached. */
 void pa_fork_install(void);
 
 #endif

@@ -47,7 +47,9 @@ _KNOWN = (
 
 def _loader_cache() -> Dict[str, str]:
     """Names and paths that the dynamic loader knows, for this interpreter's word size."""
-    tool = shutil.which("ldconfig") or next((p for p in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(p)), None)
+    tool = shutil.which("ldconfig") or next(
+        (p for p in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(p)), None
+    )
     if tool is None:
         return {}
     done = subprocess.run([tool, "-p"], capture_output=True, text=True, errors="replace")
@@ -98,7 +100,7 @@ def find() -> Tuple[List[Allocator], Dict[str, str]]:
         missing.pop(name, None)
     for one in found:
         if one.name == "mimalloc":
-            # the same library told to do without transparent huge pages: another point between time and memory
+            # the same library without transparent huge pages: another point between time and memory
             found.append(Allocator("mimalloc-nothp", one.library, {"MIMALLOC_ALLOW_THP": "0"}))
             break
     return found, missing

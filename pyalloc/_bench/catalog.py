@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import List, Mapping, NamedTuple, Optional, Sequence
 
 from pyalloc._bench import trace
 from pyalloc._bench.allocators import BenchError
@@ -16,14 +16,12 @@ from pyalloc._bench.allocators import BenchError
 KERNELS, TRACES = "kernels", "traces"
 
 
-class Test(NamedTuple):
+class Workload(NamedTuple):
     """One row of the table."""
-
-    __test__ = False  # not for pytest
 
     name: str
     kernel: str
-    options: Dict[str, object]
+    options: Mapping[str, object]
     ops: int
     about: str
     trace_path: Optional[Path] = None
@@ -45,12 +43,12 @@ class Test(NamedTuple):
 KIB, MIB = 1024, 1024 * 1024
 
 
-def pair(size: int, ops: int = 4_000_000) -> Test:
-    return Test(f"pair-{human(size)}", "pair", {"size": size}, ops, "malloc + free of one size")
+def pair(size: int, ops: int = 4_000_000) -> Workload:
+    return Workload(f"pair-{human(size)}", "pair", {"size": size}, ops, "malloc + free of one size")
 
 
-def large(size: int, ops: int) -> Test:
-    return Test(f"large-{human(size)}", "large", {"size": size}, ops, "malloc, touch each page, free")
+def large(size: int, ops: int) -> Workload:
+    return Workload(f"large-{human(size)}", "large", {"size": size}, ops, "malloc, touch each page, free")
 
 
 def human(size: int) -> str:
@@ -59,7 +57,7 @@ def human(size: int) -> str:
     return f"{size // KIB}k" if size >= 8 * KIB and size % KIB == 0 else str(size)
 
 
-def _kernels() -> List[Test]:
+def _kernels() -> List[Workload]:
     mixed = {"size": 16, "size-max": 1024}
     return [
         pair(16),
@@ -69,48 +67,97 @@ def _kernels() -> List[Test]:
         pair(8 * KIB, 2_000_000),
         pair(64 * KIB, 600_000),
         pair(MIB, 300_000),
-        Test("batch-lifo", "batch", {"order": "lifo", **mixed}, 1_600_000, "10,000 mixed blocks, last in first out"),
-        Test("batch-fifo", "batch", {"order": "fifo", **mixed}, 1_600_000, "10,000 mixed blocks, first in first out"),
-        Test("batch-random", "batch", {"order": "random", **mixed}, 1_600_000, "10,000 mixed blocks, random order"),
-        Test("xthread-64", "xthread", {"size": 64, "threads": 2}, 1_500_000, "one thread allocates, another frees"),
-        Test("xthread-mixed", "xthread", {**mixed, "threads": 2}, 1_000_000, "the same with 16 to 1024 bytes"),
-        Test("larson", "larson", {"threads": 2}, 2_000_000, "servers replacing random blocks, with hand-over"),
-        Test("threadtest", "threadtest", {"threads": 2}, 8_000_000, "two threads with nothing in common"),
-        Test("cache-scratch", "cache_scratch", {"threads": 2}, 60_000_000, "false sharing"),
-        Test("sizemix", "sizemix", {}, 2_000_000, "skewed sizes and lifetimes"),
-        Test("sizemix-2t", "sizemix", {"threads": 2}, 3_000_000, "the same in two threads"),
-        Test("fragment", "fragment", {}, 600_000, "phases that want other sizes"),
+        Workload(
+            "batch-lifo",
+            "batch",
+            {"order": "lifo", **mixed},
+            1_600_000,
+            "10,000 mixed blocks, last in first out",
+        ),
+        Workload(
+            "batch-fifo",
+            "batch",
+            {"order": "fifo", **mixed},
+            1_600_000,
+            "10,000 mixed blocks, first in first out",
+        ),
+        Workload(
+            "batch-random",
+            "batch",
+            {"order": "random", **mixed},
+            1_600_000,
+            "10,000 mixed blocks, random order",
+        ),
+        Workload(
+            "xthread-64",
+            "xthread",
+            {"size": 64, "threads": 2},
+            1_500_000,
+            "one thread allocates, another frees",
+        ),
+        Workload(
+            "xthread-mixed", "xthread", {**mixed, "threads": 2}, 1_000_000, "the same with 16 to 1024 bytes"
+        ),
+        Workload(
+            "larson", "larson", {"threads": 2}, 2_000_000, "servers replacing random blocks, with hand-over"
+        ),
+        Workload("threadtest", "threadtest", {"threads": 2}, 8_000_000, "two threads with nothing in common"),
+        Workload("cache-scratch", "cache_scratch", {"threads": 2}, 60_000_000, "false sharing"),
+        Workload("sizemix", "sizemix", {}, 2_000_000, "skewed sizes and lifetimes"),
+        Workload("sizemix-2t", "sizemix", {"threads": 2}, 3_000_000, "the same in two threads"),
+        Workload("fragment", "fragment", {}, 600_000, "phases that want other sizes"),
         large(64 * KIB, 200_000),
         large(256 * KIB, 50_000),
         large(MIB, 15_000),
         large(4 * MIB, 3_000),
-        Test("large-mixed", "large", {"size": 64 * KIB, "size-max": 4 * MIB, "live": 8}, 6_000, "64 KiB to 4 MiB, 8 alive"),
-        Test("growth-small", "growth", {}, 200_000, "eight arrays growing to 64 KiB"),
-        Test("growth-large", "growth", {"size": KIB, "size-max": 8 * MIB, "live": 1}, 3_000, "one array growing to 8 MiB"),
+        Workload(
+            "large-mixed",
+            "large",
+            {"size": 64 * KIB, "size-max": 4 * MIB, "live": 8},
+            6_000,
+            "64 KiB to 4 MiB, 8 alive",
+        ),
+        Workload("growth-small", "growth", {}, 200_000, "eight arrays growing to 64 KiB"),
+        Workload(
+            "growth-large",
+            "growth",
+            {"size": KIB, "size-max": 8 * MIB, "live": 1},
+            3_000,
+            "one array growing to 8 MiB",
+        ),
     ]
 
 
-def traces() -> List[Test]:
+def traces() -> List[Workload]:
     """One replay for each shipped trace."""
     found = []
     for path in trace.shipped():
         metadata = trace.read_metadata(path)
         events = sum(metadata["counts"].values())
-        found.append(Test(f"trace-{trace.trace_name(path)}", "replay", {}, events, str(metadata.get("command", "")), path))
+        found.append(
+            Workload(
+                f"trace-{trace.trace_name(path)}",
+                "replay",
+                {},
+                events,
+                str(metadata.get("command", "")),
+                path,
+            )
+        )
     return found
 
 
-def all_tests() -> List[Test]:
+def all_tests() -> List[Workload]:
     return _kernels() + traces()
 
 
-def by_name(names: Sequence[str]) -> List[Test]:
+def by_name(names: Sequence[str]) -> List[Workload]:
     """Tests of exactly these names, in this order."""
     known = {test.name: test for test in all_tests()}
     return [known[name] for name in names]
 
 
-def select(tests: Sequence[Test], patterns: Optional[Sequence[str]]) -> List[Test]:
+def select(tests: Sequence[Workload], patterns: Optional[Sequence[str]]) -> List[Workload]:
     """Tests that match any of *patterns*; :class:`BenchError` for a pattern that matches none."""
     if not patterns:
         return list(tests)

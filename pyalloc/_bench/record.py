@@ -1,10 +1,10 @@
 """Records the allocations of a real program and makes a compact trace of them.
 
-    python -m pyalloc._bench.record --name NAME --output DIR [--exe PROGRAM] [--max N] [--env K=V] -- COMMAND ...
+    python -m pyalloc._bench.record --name NAME --output DIR [--exe PROGRAM] [--max N] -- COMMAND ...
 
 Compiles ``bench/recorder/recorder.c`` of the source tree with ``cc`` (so this works from a checkout or an
-unpacked sdist, and on glibc only), runs COMMAND under it, and writes ``DIR/NAME.patrace.xz``.  ``--exe`` names the
-program to record when COMMAND starts others (``--exe cc1 -- gcc -c big.c``).
+unpacked sdist, and on glibc only), runs COMMAND under it, and writes ``DIR/NAME.patrace.xz``.  ``--exe``
+names the program to record when COMMAND starts others (``--exe cc1 -- gcc -c big.c``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from pyalloc._bench import trace
 
@@ -51,7 +51,7 @@ def run(
     exe: Optional[str] = None,
     most: Optional[int] = None,
     extra_env: Optional[Dict[str, str]] = None,
-    **popen: object,
+    **popen: Any,
 ) -> int:
     """Runs *command* under the recorder, which writes *raw*; returns the command's exit code."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYALLOC_RECORD")}
@@ -61,7 +61,7 @@ def run(
         environment["PYALLOC_RECORD_EXE"] = exe
     if most is not None:
         environment["PYALLOC_RECORD_MAX"] = str(most)
-    return subprocess.run(command, env=environment, **popen).returncode  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, env=environment, **popen).returncode
 
 
 def convert(raw: Path, name: str, command: str, most: Optional[int] = None) -> trace.Trace:
@@ -78,12 +78,16 @@ def convert(raw: Path, name: str, command: str, most: Optional[int] = None) -> t
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pyalloc._bench.record", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m pyalloc._bench.record", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--name", required=True, help="name of the trace")
     parser.add_argument("--output", type=Path, default=Path("."), help="directory for NAME.patrace.xz")
     parser.add_argument("--exe", help="record only the process that runs this program")
     parser.add_argument("--max", type=int, help="stop recording after so many calls")
-    parser.add_argument("--env", action="append", default=[], metavar="K=V", help="environment for the program")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="K=V", help="environment for the program"
+    )
     parser.add_argument("--describe", help="the command as it shall stand in the metadata")
     parser.add_argument("command", nargs="+", help="the program and its arguments, after --")
     args = parser.parse_args(argv)

@@ -18,10 +18,18 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 from pyalloc._bench import stats, trace
 from pyalloc._bench.allocators import OURS, Allocator, BenchError
-from pyalloc._bench.catalog import Test
+from pyalloc._bench.catalog import Workload
 
 CHILD_TIMEOUT_S = 300
-TUNING = ("MALLOC_", "GLIBC_TUNABLES", "MIMALLOC_", "TCMALLOC_", "PYALLOC_DEBUG", "PYALLOC_GOGC", "PYALLOC_MEMLIMIT")
+TUNING = (
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "MIMALLOC_",
+    "TCMALLOC_",
+    "PYALLOC_DEBUG",
+    "PYALLOC_GOGC",
+    "PYALLOC_MEMLIMIT",
+)
 
 Sample = Dict[str, Any]
 
@@ -41,7 +49,9 @@ def tuning_variables() -> List[str]:
 
 
 def child_environment(allocator: Allocator) -> Dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD" and not k.startswith("PYALLOC_RECORD")}
+    environment = {
+        k: v for k, v in os.environ.items() if k != "LD_PRELOAD" and not k.startswith("PYALLOC_RECORD")
+    }
     environment.update(allocator.env)
     if allocator.library is not None:
         environment["LD_PRELOAD"] = allocator.library
@@ -58,10 +68,17 @@ def measure(program: Path, arguments: Sequence[str], allocator: Allocator) -> Sa
     command = [str(program), arguments[0], "--expect", expectation(allocator), *arguments[1:]]
     try:
         done = subprocess.run(
-            command, env=child_environment(allocator), capture_output=True, text=True, errors="replace", timeout=CHILD_TIMEOUT_S
+            command,
+            env=child_environment(allocator),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHILD_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise BenchError(f"{allocator.name}: {' '.join(arguments)} did not end within {CHILD_TIMEOUT_S} s") from error
+        raise BenchError(
+            f"{allocator.name}: {' '.join(arguments)} did not end within {CHILD_TIMEOUT_S} s"
+        ) from error
     except OSError as error:
         raise BenchError(f"cannot start {program}: {error}") from error
     said = done.stderr.strip() or "(nothing on stderr)"
@@ -71,20 +88,28 @@ def measure(program: Path, arguments: Sequence[str], allocator: Allocator) -> Sa
     try:
         sample = json.loads(done.stdout)
     except ValueError as error:
-        raise BenchError(f"{allocator.name}: kernels {' '.join(arguments)} printed no JSON: {done.stdout!r}; {said}") from error
+        raise BenchError(
+            f"{allocator.name}: kernels {' '.join(arguments)} printed no JSON: {done.stdout!r}; {said}"
+        ) from error
     if "cannot be preloaded" in said:  # the dynamic loader only warns
         raise BenchError(f"{allocator.name}: {said}")
     return dict(sample)
 
 
+def measure_cpu(program: Path, arguments: Sequence[str], allocator: Allocator) -> Sample:
+    """:func:`measure` with processor time in the place of elapsed time, which moves to ``wall_ns_per_op``."""
+    sample = measure(program, arguments, allocator)
+    return {**sample, "ns_per_op": sample["cpu_ns_per_op"], "wall_ns_per_op": sample["ns_per_op"]}
+
+
 class Job(NamedTuple):
     """A test whose arguments are complete."""
 
-    test: Test
+    test: Workload
     arguments: List[str]
 
 
-def prepare(stack: ExitStack, program: Path, tests: Sequence[Test], scale: float) -> List[Job]:
+def prepare(stack: ExitStack, program: Path, tests: Sequence[Workload], scale: float) -> List[Job]:
     """Expands the traces into a temporary folder (removed when *stack* closes) and completes arguments."""
     jobs = []
     folder: Optional[Path] = None
@@ -98,7 +123,9 @@ def prepare(stack: ExitStack, program: Path, tests: Sequence[Test], scale: float
                 compact.write_bytes(trace.decompress(test.trace_path))
             except (OSError, trace.TraceError) as error:
                 raise BenchError(f"{test.name}: {error}") from error
-            measure(program, ["expand", "--trace", str(compact), "--output", str(flat)], Allocator("glibc", None))
+            measure(
+                program, ["expand", "--trace", str(compact), "--output", str(flat)], Allocator("glibc", None)
+            )
             compact.unlink()
             arguments += ["--trace", str(flat)]
         jobs.append(Job(test, arguments))
@@ -108,7 +135,7 @@ def prepare(stack: ExitStack, program: Path, tests: Sequence[Test], scale: float
 class Results:
     """Samples by test, allocator and round; None where a round was not reached."""
 
-    def __init__(self, tests: Sequence[Test], allocators: Sequence[Allocator]) -> None:
+    def __init__(self, tests: Sequence[Workload], allocators: Sequence[Allocator]) -> None:
         self.tests = list(tests)
         self.allocators = list(allocators)
         self.rounds = 0
@@ -153,7 +180,7 @@ class Results:
         return stats.geometric_mean(medians) if medians else None
 
 
-Progress = Callable[[int, Test, Allocator], None]
+Progress = Callable[[int, Workload, Allocator], None]
 
 
 def rotated(allocators: Sequence[Allocator], by: int) -> List[Allocator]:
@@ -192,7 +219,7 @@ def run_rounds(
 
 def as_json(results: Results) -> List[Mapping[str, Any]]:
     """Each test with all its samples and the summaries of its ratios."""
-    rows = []
+    rows: List[Mapping[str, Any]] = []
     for test in results.tests:
         ratios: Dict[str, Any] = {}
         for peer in results.peers:

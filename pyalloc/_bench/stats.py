@@ -56,5 +56,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def geometric_mean_per_round(rows: Sequence[Sequence[Optional[float]]]) -> List[float]:
-    """One geometric mean per round over several tests' ratios; rounds in which a test is missing are left out."""
-    return [geometric_mean([v for v in column if v is not None]) for column in zip(*rows) if None not in column]
+    """One geometric mean per round over several tests' ratios; rounds that lack a test are left out."""
+    return [
+        geometric_mean([v for v in column if v is not None]) for column in zip(*rows) if None not in column
+    ]

@@ -26,7 +26,9 @@ _MAX_SIZE = 2**32 - 1
 _LZMA_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
 
 _RAW = struct.Struct("=QQ")
-_RAW_MALLOC, _RAW_CALLOC, _RAW_ALIGN, _RAW_ALIGNED, _RAW_REALLOC_FROM, _RAW_REALLOC_TO, _RAW_FREE = range(1, 8)
+_RAW_MALLOC, _RAW_CALLOC, _RAW_ALIGN, _RAW_ALIGNED, _RAW_REALLOC_FROM, _RAW_REALLOC_TO, _RAW_FREE = range(
+    1, 8
+)
 
 
 class TraceError(ValueError):
@@ -51,8 +53,8 @@ def read_raw(data: Union[bytes, bytearray, memoryview]) -> Trace:
     """Turns what the recorder wrote into events with birth numbers instead of addresses.
 
     Metadata gets ``unknown_frees``: blocks that were freed or resized but never seen being allocated
-    (such a resize counts as an allocation).  An address that is handed out twice without a free between raises :class:`TraceError`:
-    the recorder's order would be wrong.
+    (such a resize counts as an allocation).  An address that is handed out twice without a free between
+    raises :class:`TraceError`: the recorder's order would be wrong.
     """
     events: List[Event] = []
     alive: Dict[int, int] = {}

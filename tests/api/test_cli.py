@@ -17,7 +17,7 @@ def run_json(run_python, *words):
 
 def test_classes(run_python):
     rows = run_json(run_python, "classes")
-    assert len(rows) == 66 and list(rows[0]) == ["size_class", "object_bytes", "span_bytes", "objects", "tail_waste_bytes"]
+    assert len(rows) == 66 and list(rows[0]) == list(pyalloc.SizeClass.__dataclass_fields__)
     text = run_python("-m", "pyalloc", "classes").stdout.splitlines()
     assert len(text) == 68 and text[2].split()[:4] == ["1", "8", "8,192", "1,024"]
 

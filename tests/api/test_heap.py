@@ -52,7 +52,6 @@ def test_size_classes_equal_the_reference(root):
         assert row.span_bytes % 8192 == 0
         assert row.objects * row.object_bytes + row.tail_waste_bytes == row.span_bytes
     assert [row.object_bytes for row in rows] == sorted({row.object_bytes for row in rows})
-    assert rows[2].object_bytes == 24 or rows[2].object_bytes == 32
     assert rows[-1].object_bytes == 32768
     reference = next(iter(sorted(root.glob("tests/**/size_classes.tsv"))), None)
     if reference is not None:  # the unit test of base/sizeclass compares the core; this one what Python shows

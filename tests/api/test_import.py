@@ -38,7 +38,7 @@ def test_another_abi_is_a_clear_import_error(run_python, stub_library):
     result = run_python("-c", "import pyalloc", env={"LD_PRELOAD": stub_library("other")}, check=False)
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: the libpyalloc.so in this process has ABI 4711, but this pyalloc was built for ABI")
+    assert last.startswith("ImportError: the libpyalloc.so in this process has ABI 4711, but this pyalloc was built ")
     assert "LD_PRELOAD" in last
 
 
@@ -73,9 +73,9 @@ def test_preload_env():
 
 
 def test_import_is_light(run_python):
-    script = ("import sys, pyalloc; "
-              "print([name for name in ('numpy', 'rich', 'psutil', 'cffi', 'matplotlib', 'argparse') if name in sys.modules])")
-    assert run_python("-I", "-c", script).stdout.strip() == "[]"
+    heavy = ["numpy", "rich", "psutil", "cffi", "matplotlib", "argparse"]
+    script = f"import sys, pyalloc; print([name for name in {heavy} if name in sys.modules])"
+    assert run_python("-c", script).stdout.strip() == "[]"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters with a GIL of their own came with 3.12")

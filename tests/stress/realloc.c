@@ -1,0 +1,118 @@
+/* realloc.c - growing, shrinking and refusing, with contents.
+ *
+ *     realloc [rounds] [seed]
+ *
+ * Large blocks grow where they are when the pages behind them are free, and shrink where they are; whatever moves keeps
+ * the common prefix; a refused realloc leaves the old block as it was; size 0 frees.
+ */
+#include "stress.h"
+
+static void grows_in_place(void)
+{
+    /* Nothing is allocated behind the block, so that doubling never has to move it. */
+    size_t nbytes = PA_MIB;
+    unsigned char *p = pa_malloc(nbytes);
+    REQUIRE(p);
+    pattern_fill(p, nbytes, 5);
+    for (; nbytes < 32 * PA_MIB; nbytes *= 2) {
+        unsigned char *q = pa_realloc(p, 2 * nbytes);
+        REQUIRE(q == p, "moved at %zu bytes", nbytes);
+        pattern_verify(p, nbytes, nbytes, 5);
+        REQUIRE(pa_usable_size(p) >= 2 * nbytes && pa_owns(p + 2 * nbytes - 1));
+        pattern_fill(p, 2 * nbytes, 5);
+    }
+    heap_must_be_whole();
+    REQUIRE(pa_realloc(p, 40 * PA_KIB) == p); /* and shrinks, giving the pages back */
+    pattern_verify(p, 32 * PA_MIB, 40 * PA_KIB, 5);
+    REQUIRE(pa_usable_size(p) < 41 * PA_KIB && !pa_owns(p + PA_MIB));
+    REQUIRE(stats_now().explicit_alloc < PA_MIB, "%" PRIu64, stats_now().explicit_alloc);
+    heap_must_be_whole();
+    pa_free(p);
+}
+
+static void moves_when_blocked(void)
+{
+    unsigned char *p = pa_malloc(64 * PA_KIB), *wall = pa_malloc(64 * PA_KIB);
+    REQUIRE(p && wall);
+    pattern_fill(p, 64 * PA_KIB, 7);
+    pattern_fill(wall, 64 * PA_KIB, 8);
+    unsigned char *q = pa_realloc(p, 9 * PA_MIB);
+    REQUIRE(q && (q + 9 * PA_MIB <= wall || q >= wall + 64 * PA_KIB)); /* never over the neighbour */
+    pattern_verify(q, 64 * PA_KIB, 64 * PA_KIB, 7);
+    pattern_fill(q, 9 * PA_MIB, 9);
+    pattern_verify(wall, 64 * PA_KIB, 64 * PA_KIB, 8);
+    pa_free(q);
+    pa_free(wall);
+}
+
+static void refusals_keep_the_block(void)
+{
+    static const size_t sizes[] = {1, 100, 5000, 32768, 40000, 3 << 20};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *p = pa_malloc(sizes[i]);
+        REQUIRE(p);
+        pattern_fill(p, sizes[i], 3);
+        volatile size_t absurd[] = {SIZE_MAX, SIZE_MAX / 2, (size_t)1 << 46};
+        for (size_t k = 0; k < 3; k++) {
+            errno = 0;
+            REQUIRE(pa_realloc(p, absurd[k]) == NULL && errno == ENOMEM);
+            errno = 0;
+            REQUIRE(pa_reallocarray(p, absurd[k], 2) == NULL && errno == ENOMEM);
+        }
+        pattern_verify(p, sizes[i], sizes[i], 3);
+        heap_must_be_whole();
+        REQUIRE(pa_realloc(p, 0) == NULL);
+    }
+    void *p = pa_realloc(NULL, 10);
+    REQUIRE(p);
+    pa_free(p);
+    heap_must_be_empty();
+}
+
+static void small_in_place(void)
+{
+    unsigned char *p = pa_malloc(1000);
+    REQUIRE(p);
+    size_t usable = pa_usable_size(p);
+    REQUIRE(pa_realloc(p, usable) == p && pa_realloc(p, usable / 2) == p);
+    unsigned char *q = pa_realloc(p, 8);
+    REQUIRE(q && pa_usable_size(q) == 8); /* a small rest does not pin a large block */
+    pa_free(q);
+}
+
+static void random_walk(long rounds, uint64_t seed)
+{
+    struct {
+        unsigned char *p;
+        size_t nbytes;
+        uint32_t seed;
+    } blocks[64] = {0};
+    for (long i = 0; i < rounds; i++) {
+        size_t k = random_below(&seed, 64), nbytes = random_below(&seed, 20) ? random_size(&seed) + 1 : 1 + random_below(&seed, 5 * PA_MIB);
+        unsigned char *q = pa_realloc(blocks[k].p, nbytes);
+        REQUIRE(q);
+        if (blocks[k].p)
+            pattern_verify(q, blocks[k].nbytes, nbytes < blocks[k].nbytes ? nbytes : blocks[k].nbytes, blocks[k].seed);
+        blocks[k].p = q;
+        blocks[k].nbytes = nbytes;
+        blocks[k].seed = (uint32_t)i;
+        pattern_fill(q, nbytes, (uint32_t)i);
+    }
+    heap_must_be_whole();
+    for (size_t k = 0; k < 64; k++)
+        pa_free(blocks[k].p);
+    heap_must_be_empty();
+}
+
+int main(int argc, char **argv)
+{
+    long rounds = argument(argc, argv, 1, 20000);
+    grows_in_place();
+    moves_when_blocked();
+    refusals_keep_the_block();
+    small_in_place();
+    random_walk(rounds, (uint64_t)argument(argc, argv, 2, 1));
+    heap_must_be_empty();
+    printf("realloc: %ld rounds\n", rounds);
+    return 0;
+}
