@@ -52,7 +52,7 @@ def sources(*layers):
 
 
 def headers():
-    return sorted(glob("csrc/*/*.h") + glob("csrc/*.map"))
+    return sorted(glob("csrc/*/*.h") + glob("csrc/*.map") + glob("csrc/preload/*.ld"))
 
 
 def cffi_text(path):
@@ -154,8 +154,8 @@ def library():
         include_dirs=["csrc"],
         define_macros=[("PA_ASSERT_LEVEL", ASSERTS)],
         extra_compile_args=CORE_FLAGS,
-        extra_link_args=["-Wl,--version-script=csrc/libpyalloc.map", "-Wl,-soname,libpyalloc.so", "-Wl,-z,now",
-                         "-Wl,-z,nodelete", "-pthread", *SANITIZE_FLAGS],
+        extra_link_args=["csrc/preload/aliases.ld", "-Wl,--version-script=csrc/libpyalloc.map",
+                         "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", *SANITIZE_FLAGS],
     )
 
 

@@ -165,8 +165,8 @@ int main(int argc, char **argv)
             die(broken);
         qsort(s->samples, s->sample_count, sizeof *s->samples, by_value);
         median[i] = s->samples[s->sample_count / 2];
-        printf("%s{\"gib\": %zu, \"runs\": %zu, \"median_ns\": %u, \"p99_ns\": %u}", i ? ", " : "", size_gib[i],
-               s->count, median[i], s->samples[s->sample_count / 100 * 99]);
+        printf("%s{\"gib\": %zu, \"runs\": %zu, \"median_ns\": %u, \"p99_ns\": %u}", i ? ", " : "",
+               size_gib[i], s->count, median[i], s->samples[s->sample_count / 100 * 99]);
     }
     printf("], \"ratio_256_to_1\": %.3f}\n", median[0] ? (double)median[SIZES - 1] / median[0] : 0.0);
     return 0;

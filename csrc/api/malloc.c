@@ -164,7 +164,7 @@ static PA_NOINLINE void free_without_proc(void *p)
 /* p is in s, which is not ours or large. */
 static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
 {
-    if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
+    if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_element(s, p)))
         bad_pointer(s, p);
     if (PA_UNLIKELY(!pa_mcache_is_real(c)))
         free_without_proc(p);

@@ -147,6 +147,8 @@ PA_INLINE void pa_mcache_free_remote(pa_mcache *c, pa_span *s, void *p)
         pa_mcache_free_remote_slow(c, slot, s, p);
         return;
     }
+    if (PA_UNLIKELY(p == slot->first))
+        pa_abort_pointer("free of", p, "already freed (double free)");
     *(void **)p = slot->first;
     slot->first = p;
     slot->count++;

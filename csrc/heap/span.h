@@ -32,41 +32,43 @@ typedef enum pa_span_state { PA_SPAN_DEAD, PA_SPAN_MANUAL, PA_SPAN_CACHED, PA_SP
 /* Spans with and without pointers, and explicit ones, are kept apart. */
 typedef enum pa_span_kind { PA_KIND_EXPLICIT, PA_KIND_SCAN, PA_KIND_NOSCAN, PA_SPAN_KINDS } pa_span_kind;
 
+/* Three cache lines by who writes them: the owner on every call, somebody now and then, other threads. A free
+ * by another thread reads line 2 only, so that it does not take line 1 away from an owner that is
+ * allocating (docs/decisions/003-fast-path.md has the figures). */
 typedef struct PA_ALIGNED(64) pa_span {
-    /* ---- Line 1: the owner's fast path. Plain fields are written by the owner only. ---- */
+    /* ---- Line 1: the owner's ---- */
     void *free;                 /* explicit: blocks that can be had now, linked through their first word */
-    _Atomic(pa_mcache *) owner; /* explicit: the mcache that may touch this line; NULL = none. Written by
-                                   the owner giving up and by a claimer; read relaxed by every free: only
-                                   "is it me?" is asked, and only I can make that true or false. */
+    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED. Read racily by diagnoses */
+    uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
+                                   reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
+    uint8_t listed;             /* on an mcentral list; under that list's lock */
+    uint8_t needs_zero;         /* pages may hold old data */
+    struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
+
+    /* ---- Line 2: who and what; written when the span changes hands or use ---- */
+    PA_ALIGNED(64) _Atomic(pa_mcache *) owner; /* explicit: the mcache that may touch line 1; NULL = none. Written by
+                                   the owner giving up and by a claimer; read relaxed by every free: only "is it
+                                   me?" is asked, and only I can make that true or false. */
     uintptr_t base;
     uint64_t magic;             /* ceil(2^64 / element size): block test and index; 1 for large spans */
-    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED. Read racily by freers, whose
-                                   block was carved before they got it */
     uintptr_t limit;            /* end of the last element */
-    uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current,
-                                   so that reaching 0 means "empty and not in use" (see mcache.h) */
+    _Atomic uint32_t state;     /* pa_span_state. Written by who owns the pages; read by anybody who looks an
+                                   address up: relaxed, a diagnosis only. */
     uint32_t npages;
     uint8_t size_class;         /* 0 = large: one element */
     uint8_t kind;               /* pa_span_kind */
-    uint8_t needs_zero;         /* pages may hold old data */
-    uint8_t listed;             /* on an mcentral list; under that list's lock */
     uint8_t bin;                /* pa_bin_of(npages) while it is at most 512 pages */
 
-    /* ---- Line 2: other threads ---- */
+    /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
-    _Atomic uint32_t state;     /* pa_span_state. Written by who owns the pages; read by anybody who
-                                   looks an address up: relaxed, a diagnosis only. */
-    uint32_t sweepgen;          /* collector; equals the heap's when swept */
-    struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
-
-    /* ---- Line 3: managed objects (the collector's) ---- */
-    PA_ALIGNED(64) uint64_t alloc_cache; /* 64 inverted allocation bits from free_idx on */
+    uint64_t alloc_cache;       /* 64 inverted allocation bits from free_idx on */
     uint64_t *alloc_bits;
     uint64_t *mark_bits;
     uint32_t free_idx;
     uint32_t nelems;
     uint32_t alloc_count;
-    uint32_t reserved[5];
+    uint32_t sweepgen;          /* equals the heap's when swept */
+    void *reserved;
     void *freelink;             /* last word: the fixalloc's link while DEAD */
 } pa_span;
 _Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span), "fixalloc links through the last word");
@@ -104,8 +106,15 @@ PA_INLINE unsigned pa_bin_of(size_t npages)
     return 16 + (e - 4) * 8 + ((unsigned)(npages >> (e - 3)) & 7);
 }
 
-/* Is p the start of an element that was carved? One multiplication (Lemire, Kaser, Kurz, "Faster
- * remainder by direct computation", 2019). Precondition: p lies in the span's pages. */
+/* Is p the start of an element? One multiplication (Lemire, Kaser, Kurz, "Faster
+ * remainder by direct computation", 2019). Precondition: p lies in the span's pages. A cached span
+ * has no element that is a block: its state says so. */
+PA_INLINE bool pa_span_is_element(const pa_span *s, const void *p)
+{
+    return (uintptr_t)p < s->limit && ((uintptr_t)p - s->base) * s->magic < s->magic;
+}
+
+/* The same, and was it carved? For the owner, on whose line 1 this reads. */
 PA_INLINE bool pa_span_is_carved_element(const pa_span *s, const void *p)
 {
     return (uintptr_t)p < pa_racy_load(&s->tail) && ((uintptr_t)p - s->base) * s->magic < s->magic;

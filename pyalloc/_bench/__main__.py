@@ -7,4 +7,8 @@ from pyalloc import _bench
 
 parser = argparse.ArgumentParser(prog="python -m pyalloc._bench", description="compare allocators")
 _bench.add_arguments(parser)
-sys.exit(_bench.main(parser.parse_args()))
+try:
+    sys.exit(_bench.main(parser.parse_args()))
+except BrokenPipeError:  # `| head`
+    sys.stderr.close()
+    sys.exit(1)

@@ -92,11 +92,11 @@ def _kernels() -> List[Workload]:
             "xthread-64",
             "xthread",
             {"size": 64, "threads": 2},
-            1_500_000,
+            4_000_000,
             "one thread allocates, another frees",
         ),
         Workload(
-            "xthread-mixed", "xthread", {**mixed, "threads": 2}, 1_000_000, "the same with 16 to 1024 bytes"
+            "xthread-mixed", "xthread", {**mixed, "threads": 2}, 2_500_000, "the same with 16 to 1024 bytes"
         ),
         Workload(
             "larson", "larson", {"threads": 2}, 2_000_000, "servers replacing random blocks, with hand-over"

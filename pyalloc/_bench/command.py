@@ -167,7 +167,7 @@ def _run(args: argparse.Namespace) -> int:
             value["instructions_per_pair"] = counted
         _emit_json(args.json, value)
     if args.json != "-":
-        report.print_results(results)
+        report.print_results(results, "Processor time" if args.cpu_time else "Time")
         if args.bars:
             report.print_verdicts(verdicts)
             if counted is not None:

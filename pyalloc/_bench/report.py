@@ -152,13 +152,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell
     print()
 
 
-def print_results(results: Results) -> None:
+def print_results(results: Results, clock: str = "Time") -> None:
+    """Headlines and both tables; *clock* says what the first compares."""
     for line in headlines(results):
         print(line)
     print()
     note = "median of paired ratios ± half the interquartile range; below 1 is better for pyalloc"
     peers = [f"/ {peer}" for peer in results.peers]
-    print_table(f"Time, {OURS} / peer ({note})", ["test", "ns/op", *peers], ratio_rows(results, "time"))
+    print_table(f"{clock}, {OURS} / peer ({note})", ["test", "ns/op", *peers], ratio_rows(results, "time"))
     print_table(
         f"Peak RSS, {OURS} / peer (without the test's own tables)",
         ["test", "MiB", *peers],

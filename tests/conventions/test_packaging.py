@@ -20,8 +20,9 @@ def names(root, tmp_path_factory):
 
 
 def test_every_source_is_in(root, names):
-    wanted = {str(path.relative_to(root)) for pattern in ("csrc/**/*.[ch]", "csrc/*.map", "gen/*.py", "bench/**/*.[ch]",
-              "bench/*.py", "pyalloc/**/*.py", "pyalloc/*.pyi", "tests/**/*.py") for path in root.glob(pattern)}
+    patterns = ("csrc/**/*.[ch]", "csrc/*.map", "csrc/**/*.ld", "gen/*.py", "bench/**/*.[ch]", "bench/*.py",
+                "pyalloc/**/*.py", "pyalloc/*.pyi", "tests/**/*.py")
+    wanted = {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern)}
     wanted |= {"pyalloc/py.typed", "setup.py", "pyproject.toml", "LICENSE"}
     wanted |= {str(path.relative_to(root)) for path in root.glob("pyalloc/_bench/traces/*")}
     assert not wanted - names

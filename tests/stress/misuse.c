@@ -134,6 +134,22 @@ static void double_remote(void)
     REQUIRE(q);
 }
 
+static void *free_twice(void *p)
+{
+    pa_free(p);
+    pa_free(p);
+    return NULL;
+}
+
+/* Both by one thread that does not own it, one right after the other: seen at once. */
+static void double_in_outbox(void)
+{
+    void *p = pa_malloc(64);
+    printf("%p\n", p);
+    fflush(stdout);
+    in_thread(free_twice, p);
+}
+
 static void realloc_foreign(void)
 {
     void *p = foreign_libc();
@@ -183,6 +199,8 @@ int main(int argc, char **argv)
         return fine(), 0;
     if (strcmp(name, "double_remote") == 0)
         return double_remote(), 3;
+    if (strcmp(name, "double_in_outbox") == 0)
+        return double_in_outbox(), 3;
     if (strcmp(name, "realloc_foreign") == 0)
         return realloc_foreign(), 3;
     if (strcmp(name, "usable_size_of_interior") == 0)

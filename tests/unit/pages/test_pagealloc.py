@@ -30,6 +30,14 @@ CASES = {
     "a large run leaves small holes to small runs": (
         [(0, ARENA)],
         [("alloc", 64, 0), ("free", 4, 4), ("alloc", 2000, 64), ("alloc", 4, 4), ("alloc", 1, 2064)]),
+    "a large run that passes holes leaves the hint before them": (
+        [(0, 4 * ARENA)],
+        [("alloc", 3 * ARENA, 0), ("free", 7, 1), ("free", ARENA + 1, 2), ("free", 2 * ARENA, 9),
+         ("alloc", 9, 2 * ARENA), ("alloc", 2, ARENA + 1), ("alloc", 1, 7)]),
+    "holes in one node, the first too small": (
+        [(0, ARENA)],
+        [("alloc", ARENA, 0), ("free", 100, 1), ("free", 2 * CHUNK, 3), ("alloc", 2, 2 * CHUNK), ("alloc", 1, 100),
+         ("alloc", 1, 2 * CHUNK + 2)]),
     "a failed request changes nothing": (
         [(0, CHUNK), (2 * CHUNK, CHUNK)],
         [("alloc", CHUNK + 1, None), ("alloc", 1, 0), ("alloc", CHUNK, 2 * CHUNK), ("alloc", CHUNK, None)]),
@@ -68,11 +76,13 @@ CASES = {
     # -- roots of 16 GiB
     "across two roots": (
         [(ROOT - ARENA, 2 * ARENA)],
-        [("alloc", ARENA - 2, ROOT - ARENA), ("alloc", 4, ROOT - 2, 4), ("free", ROOT - 2, 4), ("alloc", 5, ROOT - 2, 1)]),
+        [("alloc", ARENA - 2, ROOT - ARENA), ("alloc", 4, ROOT - 2, 4), ("free", ROOT - 2, 4),
+         ("alloc", 5, ROOT - 2, 1)]),
     "a whole root": ([(0, ROOT)], [("alloc", ROOT, 0, ROOT), ("alloc", 1, None), ("free", 0, ROOT),
                                    ("alloc", ROOT, 0, 0)]),
     "more than a root": ([(0, 3 * ROOT)], [("alloc", 7, 0), ("alloc", ROOT + 1, 7), ("alloc", ROOT, ROOT + 8),
-                                           ("alloc", ROOT, None), ("alloc", ROOT - 8, 2 * ROOT + 8), ("alloc", 1, None)]),
+                                           ("alloc", ROOT, None), ("alloc", ROOT - 8, 2 * ROOT + 8),
+                                           ("alloc", 1, None)]),
     "whole roots inside a run": (
         [(0, 4 * ROOT)], [("alloc", 1, 0), ("alloc", 4 * ROOT - 1, 1), ("free", 1, 4 * ROOT - 1),
                           ("alloc", 2 * ROOT, 1, 0), ("alloc", ROOT, 2 * ROOT + 1, 0)]),
@@ -82,8 +92,10 @@ CASES = {
     "at a free address": ([(0, CHUNK)], [("at", 100, 10, True, 10), ("alloc", 100, 0), ("alloc", 1, 110)]),
     "at the hint": ([(0, CHUNK)], [("at", 0, 10, True), ("alloc", 1, 10)]),
     "at an address that is taken": ([(0, CHUNK)], [("alloc", 10, 0), ("at", 9, 2, False), ("at", 10, 2, True)]),
-    "at: only the end is taken": ([(0, 2 * CHUNK)], [("at", 600, 1, True), ("at", 500, 101, False), ("at", 500, 100, True)]),
-    "at: beyond what is grown": ([(0, CHUNK)], [("at", 500, 13, False), ("at", 500, 12, True), ("at", CHUNK, 1, False)]),
+    "at: only the end is taken": ([(0, 2 * CHUNK)], [("at", 600, 1, True), ("at", 500, 101, False),
+                                                      ("at", 500, 100, True)]),
+    "at: beyond what is grown": ([(0, CHUNK)], [("at", 500, 13, False), ("at", 500, 12, True),
+                                                  ("at", CHUNK, 1, False)]),
     "at: in a hole": ([(0, ARENA), (9 * ROOT, ARENA)], [("at", ARENA, 1, False), ("at", 4 * ROOT, 1, False),
                                                         ("at", 8 * ROOT, 1, False)]),
     "at: outside the window": ([(0, CHUNK)], [("at", -1, 1, False), ("at", -5, 10, False), ("at", 1 << 40, 1, False),
@@ -211,7 +223,8 @@ def test_search_hint_follows_the_first_free_page():
 def test_summaries_of_every_level():
     p = Pages([(0, ROOT)])
     read = lib.pa_xpages_summary
-    assert [read(p.p, level, 0) for level in range(5)] == [lib.pa_xsummary_all_free(21 - 3 * level) for level in range(5)]
+    for level in range(5):
+        assert read(p.p, level, 0) == lib.pa_xsummary_all_free(21 - 3 * level)
     assert read(p.p, 0, 0) == 1 << 63
     p.alloc(1)
     for level in range(5):

@@ -1,5 +1,6 @@
 """The scavenge index against a Python set."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,24 @@ def test_marks_and_finds_like_a_set(steps, a, b):
         assert lib.pa_xscavindex_consistent(x, c)
     lo, hi = min(a, b), max(a, b)
     assert lib.pa_xscavindex_highest(x, lo, hi) == max((c for c in model if lo <= c <= hi), default=NONE)
+
+
+FOUND = {
+    "the limit itself": ([70], 0, 70, 70),
+    "marks above the limit in its word do not count": ([74, 63], 0, 69, 63),
+    "nor in the word of words": ([64 * 64 + 74, 64 * 64 + 64 + 5, 9], 0, 64 * 64 + 64, 9),
+    "the lower word is looked at whole": ([64 * 5 + 40, 64 * 4 + 63], 0, 64 * 5 + 3, 64 * 4 + 63),
+    "below lo in the same word": ([64], 65, 100, NONE),
+    "below lo in another word": ([3], 64, 100, NONE),
+    "below lo far away": ([3], 1 << 18, 1 << 19, NONE),
+    "nothing": ([], 0, CHUNKS - 1, NONE),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_highest(name):
+    marked, lo, hi, expected = FOUND[name]
+    assert lib.pa_xscavindex_highest(make(marked), lo, hi) == expected
 
 
 def test_walks_down_in_order():
