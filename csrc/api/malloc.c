@@ -126,20 +126,21 @@ PA_EXPORT void *pa_malloc(size_t nbytes)
 
 /* ---- Free ---- */
 
-static _Noreturn PA_COLD void bad_pointer(const pa_span *s, const void *p)
+static _Noreturn PA_COLD void bad_pointer(const char *call, const pa_span *s, const void *p)
 {
     uint32_t state = s ? pa_span_state_racy(s) : PA_SPAN_DEAD;
     if (!s)
-        pa_abort_pointer("free of", p, "not allocated by pyalloc, or already given back (foreign pointer or double free)");
+        pa_abort_pointer(call, p,
+                         "not allocated by pyalloc, or already given back (foreign pointer or double free)");
     if (state == PA_SPAN_CACHED || state == PA_SPAN_DEAD)
-        pa_abort_pointer("free of", p, "already freed (double free)");
+        pa_abort_pointer(call, p, "already freed (double free)");
     if (state == PA_SPAN_MANAGED)
-        pa_abort_pointer("free of", p, "a managed object, which only the collector frees");
+        pa_abort_pointer(call, p, "a managed object, which only the collector frees");
     if ((uintptr_t)p >= pa_racy_load(&s->tail))
-        pa_abort_pointer("free of", p, "points behind the blocks that were handed out (foreign pointer)");
+        pa_abort_pointer(call, p, "points behind the blocks that were handed out (foreign pointer)");
     if (!pa_span_is_carved_element(s, p))
-        pa_abort_pointer("free of", p, "points inside a block, not at its start (interior pointer)");
-    pa_abort_pointer("free of", p, "already freed (double free)");
+        pa_abort_pointer(call, p, "points inside a block, not at its start (interior pointer)");
+    pa_abort_pointer(call, p, "already freed (double free)");
 }
 
 static void *free_on_orphan(pa_mcache *c, void *p)
@@ -165,7 +166,7 @@ static PA_NOINLINE void free_without_proc(void *p)
 static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
 {
     if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_element(s, p)))
-        bad_pointer(s, p);
+        bad_pointer("free of", s, p);
     if (PA_UNLIKELY(!pa_mcache_is_real(c)))
         free_without_proc(p);
     else if (s->size_class == 0)
@@ -179,7 +180,7 @@ static PA_NOINLINE void free_unusual(pa_mcache *c, pa_span *s, void *p)
     if (!p)
         return;
     if (!s || atomic_load_explicit(&s->owner, memory_order_relaxed) == c)
-        bad_pointer(s, p);
+        bad_pointer("free of", s, p);
     free_elsewhere(c, s, p);
 }
 
@@ -196,7 +197,7 @@ PA_INLINE void free_inline(void *p)
         return;
     }
     if (PA_UNLIKELY(!pa_span_is_carved_element(s, p) || p == s->free)) {
-        bad_pointer(s, p);
+        bad_pointer("free of", s, p);
         return;
     }
     *(void **)p = s->free;
@@ -308,24 +309,24 @@ PA_EXPORT int pa_posix_memalign(void **out, size_t align, size_t nbytes)
 /* ---- Sizes ---- */
 
 /* The span of a block that the caller says is live; ends the process when it cannot be. */
-static pa_span *live_span_of(const void *p)
+static pa_span *live_span_of(const char *call, const void *p)
 {
     pa_span *s = pa_span_of(p);
     if (PA_UNLIKELY(!s || pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
-        bad_pointer(s, p);
+        bad_pointer(call, s, p);
     return s;
 }
 
 PA_EXPORT size_t pa_usable_size(const void *p)
 {
-    return p ? pa_span_element_bytes(live_span_of(p)) : 0;
+    return p ? pa_span_element_bytes(live_span_of("usable_size of", p)) : 0;
 }
 
 PA_EXPORT size_t pa_good_size(size_t nbytes)
 {
     if (nbytes <= PA_SMALL_MAX_BYTES)
         return pa_class_object_bytes[pa_class_of_size(nbytes)];
-    return nbytes > PTRDIFF_MAX ? 0 : pa_round_up(nbytes, PA_PAGE_BYTES);
+    return nbytes >= (size_t)1 << PA_USER_ADDRESS_BITS ? 0 : pa_round_up(nbytes, PA_PAGE_BYTES);
 }
 
 PA_EXPORT bool pa_owns(const void *addr)
@@ -368,7 +369,7 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
     }
     if (nbytes > PTRDIFF_MAX)
         return out_of_memory();
-    pa_span *s = live_span_of(p);
+    pa_span *s = live_span_of("realloc of", p);
     size_t usable = pa_span_element_bytes(s);
     if (nbytes <= usable && nbytes >= usable / 2)
         return p;

@@ -65,7 +65,8 @@ static const char *check_page_balance(pa_heap *h)
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all)
         cached_pages += pa_popcount64(p->cache.stock.cache.free);
     uint64_t taken = h->pages.grown_pages - h->pages.free_pages;
-    return taken == atomic_load(&h->inuse_pages) + cached_pages ? NULL : "mheap: pages were lost or counted twice";
+    return taken == atomic_load(&h->inuse_pages) + cached_pages ? NULL
+                                                                : "mheap: pages were lost or counted twice";
 }
 
 PA_EXPORT int pa_heap_check(char *message, size_t capacity)

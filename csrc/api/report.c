@@ -4,6 +4,7 @@
  * spans that stops nobody (heap/walk.h).  heap_idle is what is not in use, so that the identities of
  * docs/statistics.md hold in every snapshot by construction.
  */
+#include "heap/mcentral.h"
 #include "heap/walk.h"
 #include "include/pyalloc.h"
 #include "sys/vm.h"
@@ -22,8 +23,22 @@ static bool add_span(void *context, const pa_span_view *v)
     }
     t->manual_pages += v->npages;
     t->objects += v->live;
-    t->alloc_bytes += v->live * (uint64_t)(v->size_class ? pa_class_object_bytes[v->size_class] : v->npages << PA_PAGE_SHIFT);
+    t->alloc_bytes +=
+        v->live * (uint64_t)(v->size_class ? pa_class_object_bytes[v->size_class] : v->npages << PA_PAGE_SHIFT);
     return true;
+}
+
+/* Blocks that are free but not yet back in their spans, by class. */
+static void count_pending(uint64_t pending[PA_SIZE_CLASSES])
+{
+    for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all)
+        pa_mcache_count_pending(&p->cache, pending);
+    pa_mcentral_count_pending(&pa_the_heap, pending);
+}
+
+static uint64_t less(uint64_t x, uint64_t y)
+{
+    return x > y ? x - y : 0;
 }
 
 static uint64_t at_most(uint64_t x, uint64_t limit)
@@ -38,7 +53,13 @@ PA_EXPORT void pa_read_mem_stats(pa_mem_stats *out)
     if (!h->initialised)
         return;
     totals t = {0};
+    uint64_t pending[PA_SIZE_CLASSES] = {0};
     pa_heap_walk(h, add_span, &t);
+    count_pending(pending);
+    for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
+        t.objects = less(t.objects, pending[c]);
+        t.alloc_bytes = less(t.alloc_bytes, pending[c] * pa_class_object_bytes[c]);
+    }
 
     pa_lock_acquire(&h->lock);
     uint64_t inuse = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) << PA_PAGE_SHIFT;
@@ -87,8 +108,12 @@ PA_EXPORT int pa_read_class_stats(pa_class_stats *out, int capacity)
     pa_class_stats all[PA_SIZE_CLASSES] = {{0}};
     if (pa_the_heap.initialised)
         pa_heap_walk(&pa_the_heap, add_to_class, all);
+    uint64_t pending[PA_SIZE_CLASSES] = {0};
+    if (pa_the_heap.initialised)
+        count_pending(pending);
     int n = capacity < PA_SIZE_CLASSES ? capacity : PA_SIZE_CLASSES;
     for (int c = 0; c < n; c++) {
+        all[c].objects = less(all[c].objects, pending[c]);
         all[c].object_bytes = c ? pa_class_object_bytes[c] : 0;
         out[c] = all[c];
     }

@@ -57,7 +57,7 @@ void pa_lock_reset_child(pa_lock *l)
 #if PA_ASSERT_LEVEL >= 1
 /* What the thread holds, by rank: small, because a library's thread-local space is. */
 enum {
-#define X(name) + 1
+#define X(name) +1
     RANKS = 1 PA_LOCK_RANKS(X)
 #undef X
 };

@@ -28,7 +28,8 @@ static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
 
 static const char *check_explicit_small(const pa_span *s, uint32_t live)
 {
-    if (s->limit - s->base != pa_span_bytes(s) / pa_class_object_bytes[s->size_class] * pa_class_object_bytes[s->size_class])
+    if (s->limit - s->base !=
+        pa_span_bytes(s) / pa_class_object_bytes[s->size_class] * pa_class_object_bytes[s->size_class])
         return "span: limit is not the end of the last element";
     if (s->tail < s->base || s->tail > s->limit)
         return "span: tail outside the span";
@@ -66,7 +67,8 @@ static bool check_span(void *context, const pa_span_view *v)
         k->broken = "span: class out of range";
     else if (v->state == PA_SPAN_MANUAL && v->size_class)
         k->broken = check_explicit_small(s, v->live);
-    else if (v->state == PA_SPAN_MANUAL && (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
+    else if (v->state == PA_SPAN_MANUAL &&
+             (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
         k->broken = "span: a large one in use must hold one element";
     else if (v->state == PA_SPAN_CACHED && s->tail != 0)
         k->broken = "span: cached, but frees into it would pass";

@@ -88,8 +88,9 @@ static void drain_bins(pa_mcache *c, uint32_t keep_pages)
 static void adapt_bin_cap(pa_mcache *c)
 {
     uint32_t cap = c->bin_takes ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
-    c->bin_cap_pages = cap < PA_BIN_CAP_MIN_PAGES ? PA_BIN_CAP_MIN_PAGES
-                       : cap > PA_BIN_CAP_MAX_PAGES ? PA_BIN_CAP_MAX_PAGES : cap;
+    c->bin_cap_pages = cap < PA_BIN_CAP_MIN_PAGES   ? PA_BIN_CAP_MIN_PAGES
+                       : cap > PA_BIN_CAP_MAX_PAGES ? PA_BIN_CAP_MAX_PAGES
+                                                    : cap;
 }
 
 static void free_large_locked(pa_mcache *c, pa_span *s)
@@ -159,12 +160,10 @@ static void claim(pa_mcache *c, pa_span *s)
         pa_spanlist_push_back(&c->partial[s->size_class], s);
 }
 
-/* The blocks first..last come home to a span that c owns. */
-static void splice(pa_mcache *c, pa_span *s, void *first, void *last, uint32_t count)
+/* A list of freed blocks comes home to a span that c owns. */
+static void splice(pa_mcache *c, pa_span *s, void *first)
 {
-    *(void **)last = s->free;
-    pa_owner_set(&s->free, first);
-    pa_owner_add(&s->live, -count);
+    pa_span_take_home(s, first);
     if (s->live == 0) {
         pa_spanlist_remove(&c->partial[s->size_class], s);
         keep_or_free(c, s);
@@ -181,7 +180,7 @@ static void flush_slot(pa_mcache *c, pa_outbox_slot *slot)
     if (full.count == 0)
         return;
     if (atomic_load_explicit(&full.span->owner, memory_order_relaxed) == c) /* it became ours meanwhile */
-        splice(c, full.span, full.first, full.last, full.count);
+        splice(c, full.span, full.first);
     else if (pa_span_push_remote(full.span, full.first, full.last))
         claim(c, full.span);
 }
@@ -207,7 +206,8 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, 
     flush_slot(c, slot);
     tick(c, s->size_class); /* a thread that only frees comes through here and nowhere else */
     if (atomic_load_explicit(&s->owner, memory_order_relaxed) == c) {
-        splice(c, s, p, p, 1);
+        *(void **)p = NULL;
+        splice(c, s, p);
     } else {
         uint32_t blocks = (uint32_t)(OUTBOX_SLOT_BYTES / pa_class_object_bytes[s->size_class]);
         *(void **)p = NULL;
@@ -286,12 +286,32 @@ static void tick(pa_mcache *c, unsigned size_class)
         flush_outbox(c);
     if (PA_UNLIKELY(c->slow_calls % TICK_CALLS == 0)) {
         collect_all_partial(c);
-        pa_mcentral_tick(c->heap, size_class ? size_class : c->slow_calls / TICK_CALLS % (PA_SIZE_CLASSES - 1) + 1,
+        pa_mcentral_tick(c->heap,
+                         size_class ? size_class : c->slow_calls / TICK_CALLS % (PA_SIZE_CLASSES - 1) + 1,
                          TICK_CENTRAL_SPANS);
     }
 }
 
 /* ---- Refill ---- */
+
+/* Current spans of which every block is free go to the bins. */
+static void retire_empty_currents(pa_mcache *c)
+{
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        if (c->current[k]->live == 1) /* the bias: nothing in it */
+            keep_or_free(c, take_current(c, k));
+}
+
+/* Pages for a span that no bin fits. Before memory is touched for the first time, what this thread keeps idle is
+ * reused: empty current spans of other classes, then the bins' other sizes, which the heap joins
+ * and hands out lowest address first. */
+static pa_span *heap_span(pa_mcache *c, size_t npages, size_t align_pages)
+{
+    retire_empty_currents(c);
+    if (c->bin_pages >= npages)
+        drain_bins(c, 0);
+    return pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
+}
 
 static pa_span *new_span(pa_mcache *c, unsigned size_class)
 {
@@ -304,7 +324,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
     if (!s)
-        s = pa_mheap_alloc_span(c->heap, &c->stock, run_pages, 1);
+        s = heap_span(c, run_pages, 1);
     if (!s && run_pages > table_pages)
         s = pa_mheap_alloc_span(c->heap, &c->stock, table_pages, 1);
     if (!s) { /* out of memory: whatever we hold may be what is missing */
@@ -380,7 +400,7 @@ pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pa
         return s;
     pa_lock_acquire(&c->slow);
     tick(c, 0);
-    s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
+    s = heap_span(c, npages, align_pages);
     if (!s) {
         trim(c);
         pa_mcentral_collect_all(c->heap);
@@ -404,6 +424,23 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
     return ok;
+}
+
+/* ---- Statistics ---- */
+
+void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES])
+{
+    pa_lock_acquire(&c->slow);
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
+        if (c->current[k] != PA_EMPTY_SPAN)
+            pending[k] += pa_span_count_remote(c->current[k]);
+        for (pa_span *s = c->partial[k].first; s; s = s->next)
+            pending[k] += pa_span_count_remote(s);
+    }
+    for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++)
+        if (c->outbox[i].span)
+            pending[c->outbox[i].span->size_class] += pa_racy_load(&c->outbox[i].count);
+    pa_lock_release(&c->slow);
 }
 
 /* ---- The end of a thread ---- */

@@ -20,8 +20,8 @@ enum {
     PA_DIRECT_COUNT = 130,
     /* How much the bins keep adapts between these; half goes back when it is exceeded. */
     PA_BIN_CAP_MIN_PAGES = 32,
-    PA_BIN_CAP_FIRST_PAGES = 512,
-    PA_BIN_CAP_MAX_PAGES = 1024,
+    PA_BIN_CAP_FIRST_PAGES = 128,
+    PA_BIN_CAP_MAX_PAGES = 512,
 
     PA_OUTBOX_SLOTS = 64,
 };
@@ -68,6 +68,9 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, 
 pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pages);
 /* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
+/* Adds, per class, the blocks that were freed but count as live in their spans: those that others freed into
+ * spans of c, and those in c's outbox. Any thread; waits for c's slow paths, not for c. */
+void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES]);
 /* Grows a large block in place, false when the pages behind it are taken; or cuts it. */
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages);
 /* Gives back what can be had without breaking up spans in use (bins, page stock, empty spans, those of
@@ -151,7 +154,7 @@ PA_INLINE void pa_mcache_free_remote(pa_mcache *c, pa_span *s, void *p)
         pa_abort_pointer("free of", p, "already freed (double free)");
     *(void **)p = slot->first;
     slot->first = p;
-    slot->count++;
+    pa_owner_add(&slot->count, 1);
 }
 
 #endif

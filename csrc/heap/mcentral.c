@@ -95,3 +95,16 @@ void pa_mcentral_collect_all(pa_heap *h)
     for (unsigned c = 1; c < PA_SIZE_CLASSES; c++)
         pa_mcentral_tick(h, c, UINT32_MAX);
 }
+
+void pa_mcentral_count_pending(pa_heap *h, uint64_t pending[PA_SIZE_CLASSES])
+{
+    for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
+        pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][c];
+        if (pa_racy_load(&m->nonempty_count) == 0)
+            continue;
+        pa_lock_acquire(&m->lock);
+        for (pa_span *s = m->nonempty.first; s; s = s->next)
+            pending[c] += pa_span_count_remote(s);
+        pa_lock_release(&m->lock);
+    }
+}

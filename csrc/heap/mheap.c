@@ -23,7 +23,12 @@ static const unsigned window_bits[] = {PA_USER_ADDRESS_BITS, 44, 40, 36, 34};
 
 static bool reserve_window_locked(pa_heap *h, uintptr_t first_arena)
 {
+    /* Under ulimit -v the table must leave room for the heap: an eighth at most. */
+    size_t table_max_bytes = pa_vm_address_limit_bytes() / 8;
     for (size_t i = 0; i < sizeof window_bits / sizeof *window_bits; i++) {
+        size_t table_bytes = sizeof(pa_span *) << (window_bits[i] - PA_PAGE_SHIFT);
+        if (table_bytes > table_max_bytes && window_bits[i] > PA_ROOT_SHIFT)
+            continue;
         uintptr_t base = pa_space_base_for(first_arena, window_bits[i]);
         if (!pa_pagealloc_init(&h->pages, base, window_bits[i], &pa_page_hooks_vm))
             continue;
@@ -194,7 +199,8 @@ static uintptr_t alloc_pages_locked(pa_heap *h, size_t npages, size_t align_page
 
 pa_span *pa_mheap_alloc_span(pa_heap *h, pa_page_stock *stock, size_t npages, size_t align_pages)
 {
-    if (npages > (pa_space.limit_pages >> 1) || align_pages > (pa_space.limit_pages >> 1) || npages >= UINT32_MAX / 2)
+    if (npages > (pa_space.limit_pages >> 1) || align_pages > (pa_space.limit_pages >> 1) ||
+        npages >= UINT32_MAX / 2)
         return NULL;
     if (stock && npages < PA_PAGE_CACHE_LIMIT_PAGES && align_pages == 1) {
         pa_span *s = alloc_from_stock(h, stock, npages);

@@ -20,22 +20,39 @@ bool pa_span_push_remote(pa_span *s, void *first, void *last)
     return old & PA_REMOTE_UNOWNED;
 }
 
+uint32_t pa_span_take_home(pa_span *s, void *first)
+{
+    uint32_t n = 0;
+    uintptr_t last = 0;
+    for (uintptr_t b = (uintptr_t)first; b; b = *(uintptr_t *)b) {
+        if (PA_UNLIKELY(b >= s->tail))
+            pa_abort_pointer("free of", (void *)b, "never handed out (foreign pointer)");
+        if (PA_UNLIKELY(n++ >= s->live))
+            pa_abort_pointer("heap corruption at", (void *)b,
+                             "a block was freed twice or written to after free");
+        last = b;
+    }
+    *(void **)last = s->free;
+    pa_owner_set(&s->free, first);
+    pa_owner_add(&s->live, -n);
+    return n;
+}
+
 uint32_t pa_span_collect_remote(pa_span *s)
 {
     if (!pa_span_has_remote(s))
         return 0;
     uintptr_t head = atomic_exchange_explicit(&s->remote, 0, memory_order_acquire);
     PA_ASSERT(!(head & PA_REMOTE_UNOWNED));
-    uint32_t n = 1;
-    uintptr_t last = head;
-    for (uintptr_t next; (next = *(uintptr_t *)last) != 0; last = next) {
+    return pa_span_take_home(s, (void *)head);
+}
+
+uint32_t pa_span_count_remote(const pa_span *s)
+{
+    uintptr_t head = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_acquire);
+    uint32_t n = 0;
+    for (uintptr_t b = head & ~PA_REMOTE_UNOWNED; b; b = __atomic_load_n((uintptr_t *)b, __ATOMIC_RELAXED))
         n++;
-        if (PA_UNLIKELY(n > s->live))
-            pa_abort_pointer("heap corruption at", (void *)next, "a block was freed twice or written to after free");
-    }
-    *(void **)last = s->free;
-    pa_owner_set(&s->free, (void *)head);
-    pa_owner_add(&s->live, -n);
     return n;
 }
 

@@ -25,12 +25,19 @@
  * caller claimed the span: it must make itself the owner (or list or free the span) at once. Any thread. */
 bool pa_span_push_remote(pa_span *s, void *first, void *last);
 
+/* Puts a list of freed blocks, linked through their first words and ended by NULL, on `free` and lowers live; returns
+ * how many. Ends the process when one was never handed out or there are more than live ones. Caller owns s. */
+uint32_t pa_span_take_home(pa_span *s, void *first);
+
 /* Moves the remote list to `free`, lowers live, returns how many blocks. Caller owns s. */
 uint32_t pa_span_collect_remote(pa_span *s);
 
 /* Gives a full span up. False when a push came first: the span still belongs to c, collected.
  * Caller owns s; s is on no list and not current. */
 bool pa_span_abandon(pa_span *s, pa_mcache *c);
+
+/* Blocks on the remote list. Caller makes sure that nobody collects s meanwhile. */
+uint32_t pa_span_count_remote(const pa_span *s);
 
 PA_INLINE bool pa_span_has_remote(const pa_span *s)
 {

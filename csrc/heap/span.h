@@ -71,7 +71,8 @@ typedef struct PA_ALIGNED(64) pa_span {
     void *reserved;
     void *freelink;             /* last word: the fixalloc's link while DEAD */
 } pa_span;
-_Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span), "fixalloc links through the last word");
+_Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span),
+               "fixalloc links through the last word");
 
 /* The static span that stands wherever there is none: no free block, no tail, no owner. */
 extern PA_HIDDEN const pa_span pa_empty_span;

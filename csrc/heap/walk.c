@@ -30,7 +30,8 @@ void pa_heap_walk(pa_heap *h, bool (*visit)(void *context, const pa_span_view *v
             }
             pa_span_view v = {.span = s, .base = pa_racy_load(&s->base), .npages = pa_racy_load(&s->npages)};
             uintptr_t here = a->base + (i << PA_PAGE_SHIFT);
-            if (v.base != here || v.npages == 0) { /* tail of a span that began in an earlier arena, or in flux */
+            if (v.base != here ||
+                v.npages == 0) { /* tail of a span that began in an earlier arena, or in flux */
                 i++;
                 continue;
             }

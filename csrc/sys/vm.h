@@ -21,6 +21,9 @@
 /* The operating system's page size (4, 16 or 64 KiB), read once. */
 size_t pa_vm_page_size_bytes(void);
 
+/* Address space that the process may map (RLIMIT_AS); SIZE_MAX when unlimited. */
+size_t pa_vm_address_limit_bytes(void);
+
 /* Reserves address space for metadata; NULL when refused. readable: PROT_READ, else PROT_NONE. */
 void *pa_vm_reserve(size_t nbytes, bool readable);
 /* Makes [addr, addr + nbytes) of a reservation ready; rounds outwards to OS pages; may be called

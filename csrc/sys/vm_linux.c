@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -49,6 +50,14 @@ size_t pa_vm_page_size_bytes(void)
         atomic_store_explicit(&cached, n, memory_order_relaxed);
     }
     return n;
+}
+
+size_t pa_vm_address_limit_bytes(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return SIZE_MAX;
+    return limit.rlim_cur;
 }
 
 static void *map(void *hint, size_t nbytes, int prot, int flags)

@@ -112,7 +112,8 @@ static bool is_vanished(const pa_mcache *owner)
 /* Bins are filled and emptied without a lock: a large span caught between two steps is nobody's block. */
 static bool is_half_made_large(const pa_span *s)
 {
-    return s->size_class == 0 && (s->tail != s->limit || s->limit != s->base + pa_span_bytes(s) || s->live != 1);
+    return s->size_class == 0 &&
+           (s->tail != s->limit || s->limit != s->base + pa_span_bytes(s) || s->live != 1);
 }
 
 static void rehome_spans(pa_heap *h)

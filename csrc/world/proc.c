@@ -17,9 +17,10 @@
 PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattached;
 
 #define EMPTY PA_EMPTY_SPAN
-#define NO_SPANS                                   \
-    {                                              \
-        .direct = {[0 ... PA_DIRECT_COUNT - 1] = EMPTY}, .current = {[0 ... PA_SIZE_CLASSES - 1] = EMPTY}, \
+#define NO_SPANS                                                                                               \
+    {                                                                                                          \
+        .direct = {[0 ... PA_DIRECT_COUNT - 1] = EMPTY},                                                       \
+        .current = {[0 ... PA_SIZE_CLASSES - 1] = EMPTY},                                                      \
     }
 const pa_mcache pa_mcache_unattached = NO_SPANS;
 const pa_mcache pa_mcache_exited = NO_SPANS;

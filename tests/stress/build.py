@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,7 @@ CSRC = ROOT / "csrc"
 HERE = ROOT / "tests" / "stress"
 LAYERS = ("base", "sys", "pages", "heap", "world", "gc", "api")
 JOBS = 2
+STALE_SECONDS = 24 * 3600       # another checkout may be using its own build right now
 
 CC = os.environ.get("CC", "gcc")
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter", f"-I{CSRC}", f"-I{HERE}",
@@ -71,10 +74,9 @@ def build(variant: str) -> Path:
             objects = [Path(scratch) / f"core-{path.parent.name}-{path.stem}.o" for path in core]
             list(pool.map(lambda pair: _run([*compiler, "-c", pair[0], "-o", pair[1]]), zip(core, objects)))
             list(pool.map(lambda name: _run([*compiler, HERE / f"{name}.c", *objects, "-o", out / name]), programs()))
-        for stale in where.glob(f"{variant}-*"):
-            for path in stale.glob("*"):
-                path.unlink(missing_ok=True)
-            stale.rmdir()
+        for old in where.glob(f"{variant}-*"):
+            if old.stat().st_mtime < time.time() - STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
         try:
             out.rename(done)
         except OSError:         # somebody else was faster with the same build

@@ -150,6 +150,23 @@ static void double_in_outbox(void)
     in_thread(free_twice, p);
 }
 
+/* A thread that does not own the span frees a block that was never handed out: seen when the owner collects. */
+static void never_carved_remote(void)
+{
+    char *p = never_carved();
+    printf("%p\n", (void *)p);
+    fflush(stdout);
+    in_thread(freed_by_other, p);
+    void *seen = NULL;
+    for (long i = 0; i < 2000; i++) { /* handed out now, and again when the tail gets there? */
+        void *q = pa_malloc(64);
+        if (q == p) {
+            REQUIRE(!seen, "%p was handed out twice", q);
+            seen = q;
+        }
+    }
+}
+
 static void realloc_foreign(void)
 {
     void *p = foreign_libc();
@@ -201,6 +218,8 @@ int main(int argc, char **argv)
         return double_remote(), 3;
     if (strcmp(name, "double_in_outbox") == 0)
         return double_in_outbox(), 3;
+    if (strcmp(name, "never_carved_remote") == 0)
+        return never_carved_remote(), 3;
     if (strcmp(name, "realloc_foreign") == 0)
         return realloc_foreign(), 3;
     if (strcmp(name, "usable_size_of_interior") == 0)
