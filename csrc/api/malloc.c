@@ -65,9 +65,7 @@ static void *alloc_pages_on(pa_mcache *c, void *argument)
 {
     request *r = argument;
     size_t npages = pa_div_ceil(r->nbytes, PA_PAGE_BYTES);
-    if (r->align <= PA_PAGE_BYTES)
-        return pa_mcache_alloc_large(c, npages);
-    return pa_mcache_alloc_large_slow(c, npages, r->align >> PA_PAGE_SHIFT);
+    return pa_mcache_alloc_large(c, npages, r->align > PA_PAGE_BYTES ? r->align >> PA_PAGE_SHIFT : 1);
 }
 
 /* A large span; NULL without touching errno. */
@@ -143,36 +141,33 @@ static _Noreturn PA_COLD void bad_pointer(const char *call, const pa_span *s, co
     pa_abort_pointer(call, p, "already freed (double free)");
 }
 
-static void *free_on_orphan(pa_mcache *c, void *p)
+static void *free_on(pa_mcache *c, void *p)
 {
     pa_span *s = pa_span_of(p);
     if (s->size_class == 0)
-        pa_mcache_free_large(c, s);
+        pa_mcache_free_large_slow(c, s);
     else
-        pa_mcache_free_remote(c, s, p);
+        pa_mcache_free_remote_slow(c, s, p);
     return NULL;
 }
 
-static PA_NOINLINE void free_without_proc(void *p)
+static PA_NOINLINE void free_elsewhere_slow(void *p)
 {
     pa_mcache *c = pa_proc_attach();
     if (pa_mcache_is_real(c))
-        free_on_orphan(c, p);
+        free_on(c, p);
     else
-        pa_proc_with_orphan(free_on_orphan, p);
+        pa_proc_with_orphan(free_on, p);
 }
 
-/* p is in s, which is not ours or large. */
+/* p is in s, which is not ours or large. The constant mcaches fail both tries. */
 static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
 {
     if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_element(s, p)))
         bad_pointer("free of", s, p);
-    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
-        free_without_proc(p);
-    else if (s->size_class == 0)
-        pa_mcache_free_large(c, s);
-    else
-        pa_mcache_free_remote(c, s, p);
+    if (PA_UNLIKELY(
+            !(s->size_class == 0 ? pa_mcache_try_free_large(c, s) : pa_mcache_try_free_remote(c, s, p))))
+        free_elsewhere_slow(p);
 }
 
 static PA_NOINLINE void free_unusual(pa_mcache *c, pa_span *s, void *p)

@@ -219,19 +219,40 @@ uint64_t pa_xpages_summary(pa_xpages *x, unsigned level, size_t index)
     return x->pages.level[level][index];
 }
 
-uint64_t pa_xsummary_pack(size_t start, size_t max, size_t end) { return pa_summary_pack(start, max, end); }
-size_t pa_xsummary_start(uint64_t s) { return pa_summary_start(s); }
-size_t pa_xsummary_max(uint64_t s) { return pa_summary_max(s); }
-size_t pa_xsummary_end(uint64_t s) { return pa_summary_end(s); }
-uint64_t pa_xsummary_all_free(unsigned log2_pages) { return pa_summary_all_free(log2_pages); }
+uint64_t pa_xsummary_pack(size_t start, size_t max, size_t end)
+{
+    return pa_summary_pack(start, max, end);
+}
+size_t pa_xsummary_start(uint64_t s)
+{
+    return pa_summary_start(s);
+}
+size_t pa_xsummary_max(uint64_t s)
+{
+    return pa_summary_max(s);
+}
+size_t pa_xsummary_end(uint64_t s)
+{
+    return pa_summary_end(s);
+}
+uint64_t pa_xsummary_all_free(unsigned log2_pages)
+{
+    return pa_summary_all_free(log2_pages);
+}
 
 uint64_t pa_xsummary_merge(const uint64_t *children, unsigned count, unsigned log2_pages_per_child)
 {
     return pa_summary_merge(children, count, log2_pages_per_child);
 }
 
-void pa_xbits_set(uint64_t *words, unsigned first, unsigned n) { pa_bits512_set(words, first, n); }
-void pa_xbits_clear(uint64_t *words, unsigned first, unsigned n) { pa_bits512_clear(words, first, n); }
+void pa_xbits_set(uint64_t *words, unsigned first, unsigned n)
+{
+    pa_bits512_set(words, first, n);
+}
+void pa_xbits_clear(uint64_t *words, unsigned first, unsigned n)
+{
+    pa_bits512_clear(words, first, n);
+}
 
 unsigned pa_xbits_count(const uint64_t *words, unsigned first, unsigned n)
 {
@@ -243,7 +264,10 @@ unsigned pa_xbits_find_clear(const uint64_t *words, unsigned from, unsigned n)
     return pa_bits512_find_clear(words, from, n);
 }
 
-uint64_t pa_xword_runs(uint64_t x, unsigned n) { return pa_word_runs(x, n); }
+uint64_t pa_xword_runs(uint64_t x, unsigned n)
+{
+    return pa_word_runs(x, n);
+}
 
 uint64_t pa_xchunk_summarize(const uint64_t *alloc)
 {
@@ -276,9 +300,18 @@ void pa_xscavindex_delete(pa_xscavindex *x)
     free(x);
 }
 
-void pa_xscavindex_mark(pa_xscavindex *x, size_t chunk) { pa_scavindex_mark(&x->index, chunk); }
-void pa_xscavindex_clear(pa_xscavindex *x, size_t chunk) { pa_scavindex_clear(&x->index, chunk); }
-bool pa_xscavindex_test(const pa_xscavindex *x, size_t chunk) { return pa_scavindex_test(&x->index, chunk); }
+void pa_xscavindex_mark(pa_xscavindex *x, size_t chunk)
+{
+    pa_scavindex_mark(&x->index, chunk);
+}
+void pa_xscavindex_clear(pa_xscavindex *x, size_t chunk)
+{
+    pa_scavindex_clear(&x->index, chunk);
+}
+bool pa_xscavindex_test(const pa_xscavindex *x, size_t chunk)
+{
+    return pa_scavindex_test(&x->index, chunk);
+}
 
 bool pa_xscavindex_consistent(const pa_xscavindex *x, size_t chunk)
 {
@@ -320,7 +353,10 @@ bool pa_xranges_overlaps(const pa_xranges *x, size_t first_chunk, size_t end_chu
     return pa_addrranges_overlaps(&x->list, first_chunk, end_chunk);
 }
 
-bool pa_xranges_check(const pa_xranges *x) { return pa_addrranges_check(&x->list); }
+bool pa_xranges_check(const pa_xranges *x)
+{
+    return pa_addrranges_check(&x->list);
+}
 
 size_t pa_xranges_list(const pa_xranges *x, uint32_t *out, size_t capacity)
 {

@@ -1,8 +1,10 @@
 /* export_plant.c - corruptions of a live heap, one field at a time, and their repair.
  *
  * Test builds only.  Owns nothing that outlives a call; the calling thread must be alone in the heap, so no lock
- * is taken.  A check that cannot fail checks nothing: every invariant that heap/check.c names has a plant here that
- * breaks that one and, as far as the order of its tests allows, no other.  Each plant is its own inverse under `undo`.
+ * is taken.  A check that cannot fail checks nothing: every invariant that heap/check.c names has a plant
+ * here that
+ * breaks that one and, as far as the order of its tests allows, no other.  Each plant is its own inverse
+ * under `undo`.
  */
 #include "export/export_plant.h"
 
@@ -94,7 +96,10 @@ static void clear(scene *s)
 
 /* ---- Plants ---- */
 
-static int sign(bool undo) { return undo ? -1 : 1; }
+static int sign(bool undo)
+{
+    return undo ? -1 : 1;
+}
 
 /* Swaps *field with a value kept here: called twice, it is as before. */
 static void swap_pointer(void **field, void *value, bool undo)
@@ -108,7 +113,10 @@ static void swap_pointer(void **field, void *value, bool undo)
     }
 }
 
-static void limit_moved(scene *s, bool undo) { s->current->limit += (uintptr_t)sign(undo) * SIZE_BYTES; }
+static void limit_moved(scene *s, bool undo)
+{
+    s->current->limit += (uintptr_t)sign(undo) * SIZE_BYTES;
+}
 
 static void tail_behind_limit(scene *s, bool undo)
 {
@@ -125,24 +133,42 @@ static void free_list_loops(scene *s, bool undo)
     swap_pointer((void **)s->current->free, s->current->free, undo);
 }
 
-static void free_list_leaves(scene *s, bool undo) { swap_pointer((void **)s->current->free, s->blocks, undo); }
+static void free_list_leaves(scene *s, bool undo)
+{
+    swap_pointer((void **)s->current->free, s->blocks, undo);
+}
 
 static void remote_interior(scene *s, bool undo)
 {
     atomic_store(&s->partial->remote, undo ? 0 : s->partial->base + 8);
 }
 
-static void live_too_high(scene *s, bool undo) { s->partial->live += (uint32_t)sign(undo); }
-static void live_too_low(scene *s, bool undo) { s->partial->live -= (uint32_t)sign(undo); }
-static void owned_and_unowned(scene *s, bool undo) { atomic_store(&s->partial->remote, undo ? 0 : PA_REMOTE_UNOWNED); }
-static void owned_and_listed(scene *s, bool undo) { s->partial->listed = !undo; }
+static void live_too_high(scene *s, bool undo)
+{
+    s->partial->live += (uint32_t)sign(undo);
+}
+static void live_too_low(scene *s, bool undo)
+{
+    s->partial->live -= (uint32_t)sign(undo);
+}
+static void owned_and_unowned(scene *s, bool undo)
+{
+    atomic_store(&s->partial->remote, undo ? 0 : PA_REMOTE_UNOWNED);
+}
+static void owned_and_listed(scene *s, bool undo)
+{
+    s->partial->listed = !undo;
+}
 
 static void nobodys(scene *s, bool undo)
 {
     atomic_store(&s->abandoned->remote, undo ? PA_REMOTE_UNOWNED : 0);
 }
 
-static void listed_and_abandoned(scene *s, bool undo) { s->abandoned->listed = !undo; }
+static void listed_and_abandoned(scene *s, bool undo)
+{
+    s->abandoned->listed = !undo;
+}
 
 static void abandoned_not_full(scene *s, bool undo)
 {
@@ -155,16 +181,44 @@ static pa_span **entry_of(pa_span *s, size_t page)
     return &pa_space.table[((s->base - pa_space.base) >> PA_PAGE_SHIFT) + page];
 }
 
-static void page_lost_its_span(scene *s, bool undo) { *entry_of(s->large, 3) = undo ? s->large : NULL; }
-static void page_of_another_span(scene *s, bool undo) { *entry_of(s->large, 3) = undo ? s->large : s->current; }
-static void class_out_of_range(scene *s, bool undo) { s->large->size_class = undo ? 0 : PA_SIZE_CLASSES; }
-static void large_live_twice(scene *s, bool undo) { s->large->live += (uint32_t)sign(undo); }
-static void large_tail(scene *s, bool undo) { s->large->tail -= (uintptr_t)sign(undo) * 16; }
-static void cached_with_tail(scene *s, bool undo) { s->cached->tail = undo ? 0 : s->cached->limit; }
+static void page_lost_its_span(scene *s, bool undo)
+{
+    *entry_of(s->large, 3) = undo ? s->large : NULL;
+}
+static void page_of_another_span(scene *s, bool undo)
+{
+    *entry_of(s->large, 3) = undo ? s->large : s->current;
+}
+static void class_out_of_range(scene *s, bool undo)
+{
+    s->large->size_class = undo ? 0 : PA_SIZE_CLASSES;
+}
+static void large_live_twice(scene *s, bool undo)
+{
+    s->large->live += (uint32_t)sign(undo);
+}
+static void large_tail(scene *s, bool undo)
+{
+    s->large->tail -= (uintptr_t)sign(undo) * 16;
+}
+static void cached_of_a_class(scene *s, bool undo)
+{
+    s->cached->size_class = undo ? 0 : 5;
+}
+static void cached_owned(scene *s, bool undo)
+{
+    atomic_store(&s->cached->owner, undo ? NULL : s->cache);
+}
 
-static pa_mcentral *central_of(pa_span *s) { return &pa_the_heap.central[PA_KIND_EXPLICIT][s->size_class]; }
+static pa_mcentral *central_of(pa_span *s)
+{
+    return &pa_the_heap.central[PA_KIND_EXPLICIT][s->size_class];
+}
 
-static void listed_of_another_kind(scene *s, bool undo) { s->listed->kind = undo ? PA_KIND_EXPLICIT : PA_KIND_SCAN; }
+static void listed_of_another_kind(scene *s, bool undo)
+{
+    s->listed->kind = undo ? PA_KIND_EXPLICIT : PA_KIND_SCAN;
+}
 
 static void listed_with_owner(scene *s, bool undo)
 {
@@ -172,8 +226,14 @@ static void listed_with_owner(scene *s, bool undo)
     s->listed->listed = undo;   /* else the walk over the spans sees it first */
 }
 
-static void list_links(scene *s, bool undo) { swap_pointer((void **)&central_of(s->listed)->nonempty.last, s->large, undo); }
-static void list_count(scene *s, bool undo) { central_of(s->listed)->nonempty_count += (uint32_t)sign(undo); }
+static void list_links(scene *s, bool undo)
+{
+    swap_pointer((void **)&central_of(s->listed)->nonempty.last, s->large, undo);
+}
+static void list_count(scene *s, bool undo)
+{
+    central_of(s->listed)->nonempty_count += (uint32_t)sign(undo);
+}
 
 /* The current span of a class also stands as current of another. */
 static void current_of_another_class(scene *s, bool undo)
@@ -195,20 +255,17 @@ static void direct_entry(scene *s, bool undo)
     s->cache->direct[SIZE_BYTES / 8] = undo ? s->current : PA_EMPTY_SPAN;
 }
 
-static unsigned empty_bin(const scene *s)
+static void bin_bit(scene *s, bool undo)
 {
-    unsigned i = 0;
-    while (s->cache->bin[i])
-        i++;
-    return i;
+    s->cache->bin_bits ^= (uint64_t)1 << pa_bin_of(s->cached->npages);
 }
-
-static void bin_bit(scene *s, bool undo) { s->cache->bin_bits ^= (uint64_t)1 << empty_bin(s); }
-static void bin_pages(scene *s, bool undo) { s->cache->bin_pages += (uint32_t)sign(undo); }
+static void bin_pages(scene *s, bool undo)
+{
+    s->cache->bin_pages += (uint32_t)sign(undo);
+}
 
 static void binned_in_use(scene *s, bool undo)
 {
-    s->cached->tail = undo ? 0 : s->cached->limit; /* for the walk over the spans it is a live large block */
     pa_span_set_state(s->cached, undo ? PA_SPAN_CACHED : PA_SPAN_MANUAL);
 }
 
@@ -229,21 +286,49 @@ static void lost_page(scene *s, bool undo)
     pa_lock_release(&pa_the_heap.lock);
 }
 
-static void page_counter(scene *s, bool undo) { pa_the_heap.pages.free_pages += (uint64_t)(int64_t)sign(undo); }
+static void page_counter(scene *s, bool undo)
+{
+    pa_the_heap.pages.free_pages += (uint64_t)(int64_t)sign(undo);
+}
 
 static const struct {
     const char *name;
     void (*plant)(scene *s, bool undo);
 } plants[] = {
 #define PLANT(name) {#name, name}
-    PLANT(limit_moved), PLANT(tail_behind_limit), PLANT(free_list_interior), PLANT(free_list_loops),
-    PLANT(free_list_leaves), PLANT(remote_interior), PLANT(live_too_high), PLANT(live_too_low),
-    PLANT(owned_and_unowned), PLANT(owned_and_listed), PLANT(nobodys), PLANT(listed_and_abandoned),
-    PLANT(abandoned_not_full), PLANT(page_lost_its_span), PLANT(page_of_another_span), PLANT(class_out_of_range),
-    PLANT(large_live_twice), PLANT(large_tail), PLANT(cached_with_tail), PLANT(listed_of_another_kind),
-    PLANT(listed_with_owner), PLANT(list_links), PLANT(list_count), PLANT(current_of_another_class),
-    PLANT(partial_is_current), PLANT(direct_entry), PLANT(bin_bit), PLANT(bin_pages), PLANT(binned_in_use),
-    PLANT(inuse_pages), PLANT(lost_page), PLANT(page_counter),
+    PLANT(limit_moved),
+    PLANT(tail_behind_limit),
+    PLANT(free_list_interior),
+    PLANT(free_list_loops),
+    PLANT(free_list_leaves),
+    PLANT(remote_interior),
+    PLANT(live_too_high),
+    PLANT(live_too_low),
+    PLANT(owned_and_unowned),
+    PLANT(owned_and_listed),
+    PLANT(nobodys),
+    PLANT(listed_and_abandoned),
+    PLANT(abandoned_not_full),
+    PLANT(page_lost_its_span),
+    PLANT(page_of_another_span),
+    PLANT(class_out_of_range),
+    PLANT(large_live_twice),
+    PLANT(large_tail),
+    PLANT(cached_of_a_class),
+    PLANT(cached_owned),
+    PLANT(listed_of_another_kind),
+    PLANT(listed_with_owner),
+    PLANT(list_links),
+    PLANT(list_count),
+    PLANT(current_of_another_class),
+    PLANT(partial_is_current),
+    PLANT(direct_entry),
+    PLANT(bin_bit),
+    PLANT(bin_pages),
+    PLANT(binned_in_use),
+    PLANT(inuse_pages),
+    PLANT(lost_page),
+    PLANT(page_counter),
 };
 
 const char *pa_xplant_name(unsigned plant)

@@ -70,8 +70,8 @@ static bool check_span(void *context, const pa_span_view *v)
     else if (v->state == PA_SPAN_MANUAL &&
              (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
         k->broken = "span: a large one in use must hold one element";
-    else if (v->state == PA_SPAN_CACHED && s->tail != 0)
-        k->broken = "span: cached, but frees into it would pass";
+    else if (v->state == PA_SPAN_CACHED && (s->size_class || atomic_load(&s->owner)))
+        k->broken = "span: cached, but of a small class or owned: frees into it would pass";
     return k->broken == NULL;
 }
 
@@ -111,8 +111,8 @@ const char *pa_mcache_find_broken(pa_mcache *c)
             return "mcache: direct table disagrees with current spans";
     uint32_t pages = 0;
     for (unsigned i = 0; i < PA_BIN_COUNT; i++) {
-        if ((c->bin[i] != NULL) != (bool)(c->bin_bits >> i & 1))
-            return "mcache: bin bit disagrees with bin";
+        if (c->bin[i] && !(c->bin_bits >> i & 1))
+            return "mcache: bin without its bit";
         for (pa_span *s = c->bin[i]; s; s = s->next) {
             if (pa_span_state_racy(s) != PA_SPAN_CACHED || pa_bin_of(s->npages) != i)
                 return "mcache: a bin holds a span that is not cached or of another bin";

@@ -76,7 +76,12 @@ static void drain_bins(pa_mcache *c, uint32_t keep_pages)
 {
     pa_span *dead = NULL;
     while (c->bin_pages > keep_pages) {
-        pa_span *s = pa_mcache_bin_pop(c, pa_log2_floor(c->bin_bits));
+        unsigned i = pa_log2_floor(c->bin_bits);
+        if (!c->bin[i]) {
+            c->bin_bits &= ~((uint64_t)1 << i);
+            continue;
+        }
+        pa_span *s = pa_mcache_bin_pop(c, i);
         s->next = dead;
         dead = s;
     }
@@ -131,11 +136,16 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
     while (bits) {
         i = pa_ctz64(bits);
         pa_span *s = c->bin[i];
+        if (!s) { /* the fast path leaves the bits of emptied bins to us */
+            c->bin_bits &= ~((uint64_t)1 << i);
+            bits &= bits - 1;
+            continue;
+        }
         if (s->npages > max_pages)
             return NULL;
         if (s->npages >= min_pages) {
             pa_mcache_bin_pop(c, i);
-            pa_span_uncache(s);
+            pa_span_set_state(s, PA_SPAN_MANUAL);
             return s;
         }
         bits &= bits - 1;
@@ -200,8 +210,9 @@ void pa_mcache_flush_outbox(pa_mcache *c)
     pa_lock_release(&c->slow);
 }
 
-void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, void *p)
+void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
+    pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
     pa_lock_acquire(&c->slow);
     flush_slot(c, slot);
     tick(c, s->size_class); /* a thread that only frees comes through here and nowhere else */
@@ -393,7 +404,7 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 /* ---- Large spans ---- */
 
-pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pages)
+pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
     pa_span *s = align_pages == 1 ? bin_take(c, npages, npages + npages / 8) : NULL;
     if (s)
@@ -406,10 +417,8 @@ pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pa
         pa_mcentral_collect_all(c->heap);
         s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
     }
-    if (s) {
+    if (s)
         pa_span_format_large(s);
-        s->tail = s->limit;
-    }
     pa_lock_release(&c->slow);
     return s;
 }

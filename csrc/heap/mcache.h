@@ -37,7 +37,7 @@ struct pa_mcache {
     /* Fast path. Every entry starts at the static empty span, so nothing is tested for NULL. */
     pa_span *direct[PA_DIRECT_COUNT];   /* by (size + 7) / 8, up to 1 KiB */
     pa_span *current[PA_SIZE_CLASSES];
-    uint64_t bin_bits;                  /* bit i: bin[i] is not empty */
+    uint64_t bin_bits;                  /* bit i clear: bin[i] is empty */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
     uint32_t bin_pages, bin_cap_pages;
     uint32_t bin_takes;                 /* since the bins were last drained */
@@ -61,11 +61,12 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
 /* Pushes every block of the outbox to its span. */
 void pa_mcache_flush_outbox(pa_mcache *c);
-/* The slot holds another span's blocks or is full: flushes it, which may make c the owner of s, and frees p. */
-void pa_mcache_free_remote_slow(pa_mcache *c, pa_outbox_slot *slot, pa_span *s, void *p);
+/* The same, when the outbox slot holds another span's blocks or is full: flushes it, which may make c the owner
+ * of s, and frees p. */
+void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p);
 
-/* A large span of npages, live, from the heap or a bin that does not fit exactly; NULL when out of memory. */
-pa_span *pa_mcache_alloc_large_slow(pa_mcache *c, size_t npages, size_t align_pages);
+/* A large span of npages, live, from a bin or the heap; NULL when out of memory. */
+pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages);
 /* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
 /* Adds, per class, the blocks that were freed but count as live in their spans: those that others freed into
@@ -79,12 +80,11 @@ size_t pa_mcache_release_to_os(pa_mcache *c);
 /* Gives everything back: partial spans are listed, full ones abandoned. c owns nothing afterwards. */
 void pa_mcache_release_all(pa_mcache *c);
 
-/* First span in bin i, taken out. Precondition: the bin is not empty. */
+/* First span in bin i, taken out. Precondition: the bin is not empty. The bin's bit stays set. */
 PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
 {
     pa_span *s = c->bin[i];
-    if ((c->bin[i] = s->next) == NULL)
-        c->bin_bits &= ~((uint64_t)1 << i);
+    c->bin[i] = s->next;
     c->bin_pages -= s->npages;
     c->bin_takes++;
     return s;
@@ -94,22 +94,12 @@ PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
 PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s)
 {
     unsigned i = s->bin;
-    pa_owner_set(&s->tail, 0); /* no pointer into it is a live block */
     s->needs_zero = 1;
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
     pa_span_set_state(s, PA_SPAN_CACHED);
     s->next = c->bin[i];
     c->bin[i] = s;
     c->bin_bits |= (uint64_t)1 << i;
     c->bin_pages += s->npages;
-}
-
-/* A cached span becomes a large block: what bin_push changed is put back. */
-PA_INLINE void pa_span_uncache(pa_span *s)
-{
-    pa_owner_set(&s->tail, s->limit);
-    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
-    pa_span_set_state(s, PA_SPAN_MANUAL);
 }
 
 /* A live large span of npages from the bin that fits, NULL when its first does not. Works on the constant
@@ -120,41 +110,35 @@ PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
     if (PA_UNLIKELY(!c->bin[i] || c->bin[i]->npages < npages))
         return NULL;
     pa_span *s = pa_mcache_bin_pop(c, i);
-    pa_span_uncache(s);
+    pa_span_set_state(s, PA_SPAN_MANUAL);
     return s;
 }
 
-/* A live large span of npages >= 1. */
-PA_INLINE pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages)
+/* Frees a large span (state MANUAL, class 0) of any thread into the bins. False when it must go the slow way:
+ * the bins are full (those of the constant mcaches always are). */
+PA_INLINE bool pa_mcache_try_free_large(pa_mcache *c, pa_span *s)
 {
-    pa_span *s = npages <= PA_BIN_MAX_PAGES ? pa_mcache_bin_take(c, npages) : NULL;
-    return s ? s : pa_mcache_alloc_large_slow(c, npages, 1);
-}
-
-/* Frees a large span (state MANUAL, class 0) of any thread: into the bins, or to the heap. */
-PA_INLINE void pa_mcache_free_large(pa_mcache *c, pa_span *s)
-{
-    if (PA_LIKELY(s->npages <= PA_BIN_MAX_PAGES && c->bin_pages + s->npages <= c->bin_cap_pages))
-        pa_mcache_bin_push(c, s);
-    else
-        pa_mcache_free_large_slow(c, s);
+    if (PA_UNLIKELY(s->npages > PA_BIN_MAX_PAGES || c->bin_pages + s->npages > c->bin_cap_pages))
+        return false;
+    pa_mcache_bin_push(c, s);
+    return true;
 }
 
 /* Frees a block of a small-class span that another mcache or nobody owns. Blocks of one span gather in
  * the outbox, so that one atomic operation carries many (idea: snmalloc's batched messages, Lietar et
- * al., ISMM 2019). They count as live in their span until they arrive, which keeps it from going away. */
-PA_INLINE void pa_mcache_free_remote(pa_mcache *c, pa_span *s, void *p)
+ * al., ISMM 2019). They count as live in their span until they arrive, which keeps it from going away.
+ * False when it must go the slow way: the slot is another span's, or full. */
+PA_INLINE bool pa_mcache_try_free_remote(pa_mcache *c, pa_span *s, void *p)
 {
     pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
-    if (PA_UNLIKELY(slot->span != s || slot->count >= slot->limit)) {
-        pa_mcache_free_remote_slow(c, slot, s, p);
-        return;
-    }
+    if (PA_UNLIKELY(slot->span != s || slot->count >= slot->limit))
+        return false;
     if (PA_UNLIKELY(p == slot->first))
         pa_abort_pointer("free of", p, "already freed (double free)");
     *(void **)p = slot->first;
     slot->first = p;
     pa_owner_add(&slot->count, 1);
+    return true;
 }
 
 #endif

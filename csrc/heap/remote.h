@@ -25,7 +25,8 @@
  * caller claimed the span: it must make itself the owner (or list or free the span) at once. Any thread. */
 bool pa_span_push_remote(pa_span *s, void *first, void *last);
 
-/* Puts a list of freed blocks, linked through their first words and ended by NULL, on `free` and lowers live; returns
+/* Puts a list of freed blocks, linked through their first words and ended by NULL, on `free` and lowers
+ * live; returns
  * how many. Ends the process when one was never handed out or there are more than live ones. Caller owns s. */
 uint32_t pa_span_take_home(pa_span *s, void *first);
 

@@ -32,6 +32,7 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class)
 
 void pa_span_format_large(pa_span *s)
 {
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     s->free = NULL;
     pa_owner_set(&s->live, 1);
     pa_owner_set(&s->size_class, 0);
@@ -39,6 +40,7 @@ void pa_span_format_large(pa_span *s)
     s->listed = 0;
     s->magic = 1;
     s->limit = s->base + pa_span_bytes(s);
+    pa_owner_set(&s->tail, s->limit);
     atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 }
 

@@ -38,7 +38,7 @@ typedef enum pa_span_kind { PA_KIND_EXPLICIT, PA_KIND_SCAN, PA_KIND_NOSCAN, PA_S
 typedef struct PA_ALIGNED(64) pa_span {
     /* ---- Line 1: the owner's ---- */
     void *free;                 /* explicit: blocks that can be had now, linked through their first word */
-    uintptr_t tail;             /* start of the never-carved part; 0 while CACHED. Read racily by diagnoses */
+    uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
     uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
                                    reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
     uint8_t listed;             /* on an mcentral list; under that list's lock */
@@ -123,10 +123,11 @@ PA_INLINE bool pa_span_is_carved_element(const pa_span *s, const void *p)
 
 /* Formats an empty span for explicit blocks of a small class. Caller owns the span. */
 void pa_span_format_explicit(pa_span *s, unsigned size_class);
-/* Formats a span as one block; the caller sets tail to limit to hand it out. Caller owns the span. */
+/* Formats a span as one block of no owner. Caller owns the span. */
 void pa_span_format_large(pa_span *s);
 
-/* Moves an eighth of the span, at least 4 KiB or one block, from the tail to `free`. False when the tail is used up.
+/* Moves an eighth of the span, at least 4 KiB or one block, from the tail to `free`. False when the tail is
+ * used up.
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
 

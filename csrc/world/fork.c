@@ -109,13 +109,6 @@ static bool is_vanished(const pa_mcache *owner)
     return owner != pa_current_mcache;
 }
 
-/* Bins are filled and emptied without a lock: a large span caught between two steps is nobody's block. */
-static bool is_half_made_large(const pa_span *s)
-{
-    return s->size_class == 0 &&
-           (s->tail != s->limit || s->limit != s->base + pa_span_bytes(s) || s->live != 1);
-}
-
 static void rehome_spans(pa_heap *h)
 {
     for (pa_arena *a = h->arenas; a; a = a->next) {
@@ -130,7 +123,7 @@ static void rehome_spans(pa_heap *h)
             pa_mcache *owner = atomic_load_explicit(&s->owner, memory_order_relaxed);
             uint32_t state = pa_span_state_racy(s);
             if (s->base == p && is_vanished(owner)) {
-                if (state == PA_SPAN_CACHED || (state == PA_SPAN_MANUAL && is_half_made_large(s)))
+                if (state == PA_SPAN_CACHED)
                     pa_mheap_free_span(h, s);
                 else if (state == PA_SPAN_MANUAL && s->size_class != 0)
                     rehome(h, s);
@@ -141,7 +134,8 @@ static void rehome_spans(pa_heap *h)
 }
 
 /* A vanished thread's blocks on their way to other spans. The thread may have stopped between any two of
- * the stores of a push: what does not look like a list of blocks of the span ends the walk, and the rest stays allocated. */
+ * the stores of a push: what does not look like a list of blocks of the span ends the walk, and the rest
+ * stays allocated. */
 static void deliver_outbox(pa_mcache *c)
 {
     for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++) {
@@ -177,6 +171,16 @@ static void forget_vanished_procs(pa_heap *h)
     }
 }
 
+/* Cached spans name no owner: those in this thread's bins do while the child rebuilds. */
+static void mark_own_bins(pa_mcache *owner)
+{
+    if (!pa_mcache_is_real(pa_current_mcache))
+        return;
+    for (unsigned i = 0; i < PA_BIN_COUNT; i++)
+        for (pa_span *s = pa_current_mcache->bin[i]; s; s = s->next)
+            atomic_store_explicit(&s->owner, owner, memory_order_relaxed);
+}
+
 static void child(void)
 {
     pa_heap *h = &pa_the_heap;
@@ -190,7 +194,9 @@ static void child(void)
         h->central[PA_KIND_EXPLICIT][c].nonempty = (pa_spanlist){0};
         h->central[PA_KIND_EXPLICIT][c].nonempty_count = 0;
     }
+    mark_own_bins(pa_current_mcache);
     rehome_spans(h);
+    mark_own_bins(NULL);
     forget_vanished_procs(h);
 }
 

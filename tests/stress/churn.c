@@ -5,7 +5,8 @@
  * Blocks travel through shared slots by atomic exchange, so about (threads - 1) / threads of all frees are by a
  * thread that did not allocate.  A block describes itself: size and seed in its first 8 bytes; blocks too small
  * for that carry their size in the unused top bits of the pointer in the slot.  Everything that was
- * promised is checked: alignment, zeroes of calloc, usable size, contents at free and across realloc.  At the end all
+ * promised is checked: alignment, zeroes of calloc, usable size, contents at free and across realloc.  At
+ * the end all
  * is freed, and the heap must be whole and empty.
  */
 #include "stress.h"
@@ -158,6 +159,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < SLOTS; i++)
         release(atomic_exchange(&slots[i], 0));
     heap_must_be_empty();
-    printf("churn: %ld threads x %ld ops, seed %" PRIu64 ", %" PRIu64 " blocks at the end\n", threads, ops, base_seed, left);
+    printf("churn: %ld threads x %ld ops, seed %" PRIu64 ", %" PRIu64 " blocks at the end\n", threads, ops,
+           base_seed, left);
     return 0;
 }

@@ -3,9 +3,12 @@
  *     exitfree [rounds]
  *
  * Destructors of thread-specific data run in rounds, ours among them; whatever runs after it has no P any more and
- * is served by the orphan.  Here destructors allocate, free their own and the thread's earlier blocks, and set their key
- * again, so that they run before and after ours.  Another thread frees an exiting thread's blocks at the same time.
- * Handlers of atexit and functions marked destructor do the same at the very end; the last of them checks the heap.
+ * is served by the orphan.  Here destructors allocate, free their own and the thread's earlier blocks,
+ * and set their key
+ * again, so that they run before and after ours.  Another thread frees an exiting thread's blocks at the
+ * same time.
+ * Handlers of atexit and functions marked destructor do the same at the very end; the last of them checks
+ * the heap.
  */
 #include "stress.h"
 
@@ -21,7 +24,10 @@ typedef struct luggage {
     void *blocks[BLOCKS];
 } luggage;
 
-static size_t size_of(size_t i) { return i % 7 == 0 ? 40 * PA_KIB + i : i * 37 % 3000; }
+static size_t size_of(size_t i)
+{
+    return i % 7 == 0 ? 40 * PA_KIB + i : i * 37 % 3000;
+}
 
 static void destroy(void *argument)
 {
@@ -146,9 +152,10 @@ int main(int argc, char **argv)
     heap_must_be_empty();
     block_of_atexit = pa_malloc(1000);
     REQUIRE(atomic_load(&destructor_calls) == rounds * 2 * KEEP_SETTING, "%ld", atomic_load(&destructor_calls));
-    REQUIRE(atomic_load(&orphan_calls) > rounds, "%ld calls without a P: the test misses its point", atomic_load(&orphan_calls));
-    printf("exitfree: %ld rounds, %ld destructor calls, %ld without a P\n", rounds, atomic_load(&destructor_calls),
-           atomic_load(&orphan_calls));
+    REQUIRE(atomic_load(&orphan_calls) > rounds, "%ld calls without a P: the test misses its point",
+            atomic_load(&orphan_calls));
+    printf("exitfree: %ld rounds, %ld destructor calls, %ld without a P\n", rounds,
+           atomic_load(&destructor_calls), atomic_load(&orphan_calls));
     fflush(stdout);
     return 0;
 }

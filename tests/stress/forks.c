@@ -2,10 +2,13 @@
  *
  *     forks [forks] [threads] [seed]
  *
- * Worker threads churn: private blocks, blocks passed through shared slots, large ones, reallocs, releases to the OS.
+ * Worker threads churn: private blocks, blocks passed through shared slots, large ones, reallocs,
+ * releases to the OS.
  * Main holds blocks of its own and forks again and again.  Every child checks that its heap is whole (all
- * invariants and no page lost), that the blocks of main kept their contents, frees them and those in the slots, and
- * then finds that nothing is left but what the vanished threads held: their private blocks, at most PRIVATE each, and
+ * invariants and no page lost), that the blocks of main kept their contents, frees them and those in the
+ * slots, and
+ * then finds that nothing is left but what the vanished threads held: their private blocks, at most
+ * PRIVATE each, and
  * what they had in hand.  Their caches must have come back: no cached span, one thread, and memory for new blocks
  * without new arenas.  Some children fork again and some start a thread.  The parent goes on afterwards.
  */
@@ -38,7 +41,8 @@ static void *churn(void *argument)
         }
         case 1:
         case 2:
-            pa_free(atomic_exchange_explicit(&slots[random_below(&random, SLOTS)], pa_malloc(nbytes), memory_order_acq_rel));
+            pa_free(atomic_exchange_explicit(&slots[random_below(&random, SLOTS)], pa_malloc(nbytes),
+                                             memory_order_acq_rel));
             break;
         case 3:
             pa_free(atomic_exchange_explicit(&slots[random_below(&random, SLOTS)], NULL, memory_order_acq_rel));
@@ -99,7 +103,8 @@ static void child(long number)
     pa_free_os_memory();
     heap_must_be_whole();
     pa_mem_stats s = stats_now();
-    REQUIRE(s.explicit_objects <= (uint64_t)threads * (PRIVATE + IN_HAND), "%" PRIu64 " objects", s.explicit_objects);
+    REQUIRE(s.explicit_objects <= (uint64_t)threads * (PRIVATE + IN_HAND), "%" PRIu64 " objects",
+            s.explicit_objects);
     REQUIRE(s.explicit_cached == 0, "%" PRIu64, s.explicit_cached);
     uint64_t arenas = s.arenas;
     allocate_and_free((void *)(uintptr_t)(number + 1));

@@ -2,9 +2,11 @@
  *
  *     inject [most calls]
  *
- * Each n runs a scenario in a fresh child, from the very first allocation on: small, large and aligned blocks, many
+ * Each n runs a scenario in a fresh child, from the very first allocation on: small, large and aligned
+ * blocks, many
  * arenas, realloc, threads that start meanwhile, giving memory back.  Whatever fails must fail with NULL and
- * ENOMEM and leave the heap whole; once the OS is kind again, everything must work and come back.  The parent raises n until
+ * ENOMEM and leave the heap whole; once the OS is kind again, everything must work and come back.  The
+ * parent raises n until
  * scenarios pass without any failure, so every call is reached.
  */
 #include "stress.h"
@@ -47,8 +49,11 @@ static void scenario(void)
             pattern_fill(blocks[i], nbytes, (uint32_t)i);
     }
     void *large[5] = {
-        checked(pa_malloc(PA_MIB)), checked(pa_malloc(40 * PA_MIB)), checked(pa_malloc(130 * PA_MIB)),
-        checked(pa_calloc(1, 70 * PA_MIB)), checked(pa_memalign(PA_MIB, 3 * PA_MIB)),
+        checked(pa_malloc(PA_MIB)),
+        checked(pa_malloc(40 * PA_MIB)),
+        checked(pa_malloc(130 * PA_MIB)),
+        checked(pa_calloc(1, 70 * PA_MIB)),
+        checked(pa_memalign(PA_MIB, 3 * PA_MIB)),
     };
     pthread_t id;
     REQUIRE(pthread_create(&id, NULL, thread, NULL) == 0);
@@ -82,7 +87,8 @@ static void run_child(long nth)
     long seen = atomic_exchange(&refused, 0);
     pa_vm_inject_failure(0);
     scenario(); /* later calls work */
-    REQUIRE(atomic_load(&refused) == 0, "%ld refused by a kind OS after failure %ld", atomic_load(&refused), nth);
+    REQUIRE(atomic_load(&refused) == 0, "%ld refused by a kind OS after failure %ld", atomic_load(&refused),
+            nth);
     heap_must_be_empty();
     _exit(seen ? REFUSED_SOME : PASSED);
 }

@@ -1,6 +1,7 @@
 /* misuse.c - pointers that must not be freed, one a run, named by argv[1].
  *
- * Prints the offending address on stdout first; the library must end the process with one line on stderr that names that
+ * Prints the offending address on stdout first; the library must end the process with one line on stderr
+ * that names that
  * address.  "fine" names run what is allowed and return 0.  tests/stress/test_stress.py holds the expected words.
  */
 #include "stress.h"
@@ -40,12 +41,30 @@ static void *foreign_stack(void)
     return on_stack ? (void *)here : (void *)__builtin_frame_address(0);
 }
 
-static void *foreign_libc(void) { return malloc(100); }
-static void *foreign_static(void) { return (void *)stats_now; }
-static void *interior_small(void) { return (char *)pa_malloc(100) + 16; }
-static void *interior_large(void) { return (char *)pa_malloc(PA_MIB) + 8192; }
-static void *interior_large_end(void) { return (char *)pa_malloc(PA_MIB) + PA_MIB - 16; }
-static void *misaligned(void) { return (char *)pa_malloc(64) + 1; }
+static void *foreign_libc(void)
+{
+    return malloc(100);
+}
+static void *foreign_static(void)
+{
+    return (void *)stats_now;
+}
+static void *interior_small(void)
+{
+    return (char *)pa_malloc(100) + 16;
+}
+static void *interior_large(void)
+{
+    return (char *)pa_malloc(PA_MIB) + 8192;
+}
+static void *interior_large_end(void)
+{
+    return (char *)pa_malloc(PA_MIB) + PA_MIB - 16;
+}
+static void *misaligned(void)
+{
+    return (char *)pa_malloc(64) + 1;
+}
 
 static void *double_small(void)
 {
@@ -99,10 +118,22 @@ static void *never_carved(void)
     return p + 4096 + 1024;
 }
 
-static void *above_user_space(void) { return (void *)(((uintptr_t)1 << 47) + 4096); }
-static void *kernel_address(void) { return (void *)0xffffffff81000000u; }
-static void *non_canonical(void) { return (void *)0x8000000000000000u; }
-static void *low_address(void) { return (void *)16; }
+static void *above_user_space(void)
+{
+    return (void *)(((uintptr_t)1 << 47) + 4096);
+}
+static void *kernel_address(void)
+{
+    return (void *)0xffffffff81000000u;
+}
+static void *non_canonical(void)
+{
+    return (void *)0x8000000000000000u;
+}
+static void *low_address(void)
+{
+    return (void *)16;
+}
 
 static void *other_arena_page(void) /* in our arena, but in no span */
 {
@@ -115,10 +146,11 @@ static const struct {
     picker pick;
 } cases[] = {
 #define CASE(name) {#name, name}
-    CASE(foreign_stack), CASE(foreign_libc), CASE(foreign_static), CASE(interior_small), CASE(interior_large),
-    CASE(interior_large_end), CASE(misaligned), CASE(double_small), CASE(double_large), CASE(double_huge),
-    CASE(double_last_of_span), CASE(double_after_trim), CASE(large_in_other_thread), CASE(never_carved),
-    CASE(above_user_space), CASE(kernel_address), CASE(non_canonical), CASE(low_address), CASE(other_arena_page),
+    CASE(foreign_stack),         CASE(foreign_libc),       CASE(foreign_static),      CASE(interior_small),
+    CASE(interior_large),        CASE(interior_large_end), CASE(misaligned),          CASE(double_small),
+    CASE(double_large),          CASE(double_huge),        CASE(double_last_of_span), CASE(double_after_trim),
+    CASE(large_in_other_thread), CASE(never_carved),       CASE(above_user_space),    CASE(kernel_address),
+    CASE(non_canonical),         CASE(low_address),        CASE(other_arena_page),
 };
 
 /* Two frees of one block by a thread that does not own it: seen at the latest when the owner collects. */

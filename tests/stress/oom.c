@@ -19,11 +19,11 @@ static void expect_refused(void *p, int error, int line)
     REQUIRE(error == ENOMEM, "line %d: errno %d", line, error);
 }
 
-#define REFUSED(call)                                                 \
-    do {                                                              \
-        errno = 0;                                                    \
-        void *refused_ = (call);                                      \
-        expect_refused(refused_, errno, __LINE__);                    \
+#define REFUSED(call)                                                                                          \
+    do {                                                                                                       \
+        errno = 0;                                                                                             \
+        void *refused_ = (call);                                                                               \
+        expect_refused(refused_, errno, __LINE__);                                                             \
     } while (0)
 
 static void absurd_sizes(void)
@@ -31,9 +31,10 @@ static void absurd_sizes(void)
     unsigned char *p = pa_malloc(100);
     REQUIRE(p);
     pattern_fill(p, 100, 1);
-    static const size_t too_much[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 8191, SIZE_MAX - 32768, (size_t)1 << 63,
-                                      ((size_t)1 << 63) - 1, ((size_t)1 << 63) - 8192, (size_t)1 << 62, (size_t)1 << 48,
-                                      (size_t)1 << 47, ((size_t)1 << 47) - 1};
+    static const size_t too_much[] = {
+        SIZE_MAX,        SIZE_MAX - 1,          SIZE_MAX - 8191,          SIZE_MAX - 32768,
+        (size_t)1 << 63, ((size_t)1 << 63) - 1, ((size_t)1 << 63) - 8192, (size_t)1 << 62,
+        (size_t)1 << 48, (size_t)1 << 47,       ((size_t)1 << 47) - 1};
     for (size_t i = 0; i < sizeof too_much / sizeof *too_much; i++) {
         size_t n = too_much[i] & huge;
         REFUSED(pa_malloc(n));
@@ -66,7 +67,8 @@ static void absurd_sizes(void)
         REQUIRE(pa_posix_memalign(&out, no_alignment[i], 8) == EINVAL && out == p);
     }
     void *out = p;
-    REQUIRE(pa_posix_memalign(&out, 4, 8) == EINVAL && out == p); /* a power of two, but no multiple of a pointer */
+    REQUIRE(pa_posix_memalign(&out, 4, 8) == EINVAL &&
+            out == p); /* a power of two, but no multiple of a pointer */
     REQUIRE(pa_good_size(huge) == 0);
     pattern_verify(p, 100, 100, 1);
     pa_free(p);
@@ -106,7 +108,8 @@ static void fill_and_free(void)
         total += count;
         sizes_served += count != 0;
         heap_must_be_whole();
-        REQUIRE(stats_now().explicit_objects == total, "%" PRIu64 " %" PRIu64, stats_now().explicit_objects, total);
+        REQUIRE(stats_now().explicit_objects == total, "%" PRIu64 " %" PRIu64, stats_now().explicit_objects,
+                total);
     }
     REQUIRE(total > 30 && sizes_served >= 3, "%" PRIu64 " blocks of %" PRIu64 " sizes", total, sizes_served);
     REFUSED(pa_malloc(PA_MIB));
@@ -183,6 +186,7 @@ int main(int argc, char **argv)
     fill_and_free();
     absurd_sizes();
     pa_mem_stats s = stats_now();
-    printf("oom: %s, %" PRIu64 " arenas, window of %u bits\n", fresh ? "fresh" : "limit", s.arenas, pa_space.window_bits);
+    printf("oom: %s, %" PRIu64 " arenas, window of %u bits\n", fresh ? "fresh" : "limit", s.arenas,
+           pa_space.window_bits);
     return 0;
 }

@@ -4,8 +4,10 @@
  *
  * A "puppet" is a thread that runs one step at a time on demand and can be told to stop at a yield point
  * (base/yield.h): the hook parks it there until it is let go.  So every race is laid out on purpose, and nothing
- * sleeps.  Each scenario ends with all blocks freed, all puppets gone, and a heap that is whole and empty, which is
- * the proof that no block was lost or counted twice.  Frees gather in a thread's outbox; push() flushes it at once.
+ * sleeps.  Each scenario ends with all blocks freed, all puppets gone, and a heap that is whole and
+ * empty, which is
+ * the proof that no block was lost or counted twice.  Frees gather in a thread's outbox; push() flushes
+ * it at once.
  */
 #include "stress.h"
 
@@ -91,7 +93,10 @@ static void run_to(puppet *p, int point, void *(*step)(puppet *, void *), void *
     wait_for(&p->parked);
 }
 
-static void let_go(puppet *p) { sem_post(&p->go_on); }
+static void let_go(puppet *p)
+{
+    sem_post(&p->go_on);
+}
 
 static void join(puppet *p)
 {
@@ -140,7 +145,10 @@ static void *do_trim(puppet *p, void *unused)
     return unused;
 }
 
-static void *who_am_i(puppet *p, void *unused) { return pa_current_mcache; }
+static void *who_am_i(puppet *p, void *unused)
+{
+    return pa_current_mcache;
+}
 
 typedef struct batch {
     size_t nbytes, count;
@@ -171,11 +179,26 @@ static void *do_fill_span(puppet *p, void *argument)
     }
 }
 
-static pa_mcache *owner_of(pa_span *s) { return atomic_load(&s->owner); }
-static bool is_marked_unowned(pa_span *s) { return atomic_load(&s->remote) & PA_REMOTE_UNOWNED; }
-static uintptr_t remote_head(pa_span *s) { return atomic_load(&s->remote) & ~PA_REMOTE_UNOWNED; }
-static bool is_abandoned(pa_span *s) { return !owner_of(s) && is_marked_unowned(s) && !s->listed; }
-static bool is_listed(pa_span *s) { return !owner_of(s) && !is_marked_unowned(s) && s->listed; }
+static pa_mcache *owner_of(pa_span *s)
+{
+    return atomic_load(&s->owner);
+}
+static bool is_marked_unowned(pa_span *s)
+{
+    return atomic_load(&s->remote) & PA_REMOTE_UNOWNED;
+}
+static uintptr_t remote_head(pa_span *s)
+{
+    return atomic_load(&s->remote) & ~PA_REMOTE_UNOWNED;
+}
+static bool is_abandoned(pa_span *s)
+{
+    return !owner_of(s) && is_marked_unowned(s) && !s->listed;
+}
+static bool is_listed(pa_span *s)
+{
+    return !owner_of(s) && !is_marked_unowned(s) && s->listed;
+}
 
 static void free_rest(batch *b, size_t from)
 {
@@ -249,7 +272,8 @@ static void free_in_the_middle_of_claim(size_t nbytes)
     let_go(b);
     finish(b);
     REQUIRE(owner_of(full.span) == run(b, who_am_i, NULL));
-    REQUIRE(!remote_head(full.span) && full.span->live == full.count - 2, "live %u of %zu", full.span->live, full.count);
+    REQUIRE(!remote_head(full.span) && full.span->live == full.count - 2, "live %u of %zu", full.span->live,
+            full.count);
     run(a, do_push, full.blocks[2]); /* the former owner is a stranger now */
     REQUIRE(remote_head(full.span) == (uintptr_t)full.blocks[2]);
     free_rest(&full, 3);
@@ -332,7 +356,8 @@ static void free_in_the_middle_of_listing(size_t nbytes)
     join(a);
     REQUIRE(is_listed(full.span) && remote_head(full.span) == (uintptr_t)full.blocks[1]);
     void *again = run(b, do_malloc, (void *)nbytes); /* unlinks it, collected */
-    REQUIRE(owner_of(full.span) == run(b, who_am_i, NULL) && pa_span_of(again) == full.span && !remote_head(full.span));
+    REQUIRE(owner_of(full.span) == run(b, who_am_i, NULL) && pa_span_of(again) == full.span &&
+            !remote_head(full.span));
     pa_free(again);
     free_rest(&full, 2);
     dismiss(b);
@@ -363,7 +388,8 @@ static void free_in_the_middle_of_pop(size_t nbytes)
     let_go(b);
     void *got = finish(b);
     REQUIRE(pa_span_of(got) == full.span && owner_of(full.span) == run(b, who_am_i, NULL));
-    REQUIRE(full.span->live == full.count - 2 + 2, "live %u of %zu", full.span->live, full.count); /* + got + bias */
+    REQUIRE(full.span->live == full.count - 2 + 2, "live %u of %zu", full.span->live,
+            full.count); /* + got + bias */
     pa_free(got);
     free_rest(&full, 2);
     dismiss(b);

@@ -2,7 +2,8 @@
  *
  *     realloc [rounds] [seed]
  *
- * Large blocks grow where they are when the pages behind them are free, and shrink where they are; whatever moves keeps
+ * Large blocks grow where they are when the pages behind them are free, and shrink where they are;
+ * whatever moves keeps
  * the common prefix; a refused realloc leaves the old block as it was; size 0 frees.
  */
 #include "stress.h"
@@ -88,11 +89,13 @@ static void random_walk(long rounds, uint64_t seed)
         uint32_t seed;
     } blocks[64] = {0};
     for (long i = 0; i < rounds; i++) {
-        size_t k = random_below(&seed, 64), nbytes = random_below(&seed, 20) ? random_size(&seed) + 1 : 1 + random_below(&seed, 5 * PA_MIB);
+        size_t k = random_below(&seed, 64),
+               nbytes = random_below(&seed, 20) ? random_size(&seed) + 1 : 1 + random_below(&seed, 5 * PA_MIB);
         unsigned char *q = pa_realloc(blocks[k].p, nbytes);
         REQUIRE(q);
         if (blocks[k].p)
-            pattern_verify(q, blocks[k].nbytes, nbytes < blocks[k].nbytes ? nbytes : blocks[k].nbytes, blocks[k].seed);
+            pattern_verify(q, blocks[k].nbytes, nbytes < blocks[k].nbytes ? nbytes : blocks[k].nbytes,
+                           blocks[k].seed);
         blocks[k].p = q;
         blocks[k].nbytes = nbytes;
         blocks[k].seed = (uint32_t)i;

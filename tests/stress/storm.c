@@ -2,7 +2,8 @@
  *
  *     storm [threads] [at once] [seed]
  *
- * Each thread allocates blocks of all kinds, frees half of them and exits; main frees the other half, some before and
+ * Each thread allocates blocks of all kinds, frees half of them and exits; main frees the other half,
+ * some before and
  * some after the owner's exit.  After a tenth of the threads all figures must have reached their final value:
  * heap_sys to the byte, mcache_sys to what runs at once, RSS within 2 MiB - 200 bytes a thread - (plain builds;
  * sanitizers keep books of their own).
@@ -48,7 +49,8 @@ static void storm(long from, long to, long at_once, uint64_t seed)
 {
     for (long n = from; n < to; n += at_once) {
         for (long i = 0; i < at_once; i++) {
-            visitors[i].random = seed + (uint64_t)(n + i) % 97; /* the same mix again and again: no growth by chance */
+            visitors[i].random =
+                seed + (uint64_t)(n + i) % 97; /* the same mix again and again: no growth by chance */
             REQUIRE(pthread_create(&visitors[i].id, NULL, visit, &visitors[i]) == 0);
         }
         for (long i = 0; i < at_once; i += 2)

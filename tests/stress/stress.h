@@ -84,7 +84,8 @@ enum { PATTERN_WHOLE_BYTES = 2048, PATTERN_END_BYTES = 128, PATTERN_STEP = 199 }
 
 static inline size_t pattern_next(size_t i, size_t nbytes)
 {
-    bool inside = nbytes > PATTERN_WHOLE_BYTES && i >= PATTERN_END_BYTES && i + PATTERN_STEP < nbytes - PATTERN_END_BYTES;
+    bool inside =
+        nbytes > PATTERN_WHOLE_BYTES && i >= PATTERN_END_BYTES && i + PATTERN_STEP < nbytes - PATTERN_END_BYTES;
     return i + (inside ? PATTERN_STEP : 1);
 }
 
@@ -144,7 +145,8 @@ static inline void heap_must_be_empty(void)
     REQUIRE(s.explicit_alloc == 0, "%" PRIu64 " bytes", s.explicit_alloc);
     REQUIRE(s.heap_inuse == 0, "%" PRIu64 " bytes in use", s.heap_inuse);
     REQUIRE(s.spans_allocated == s.spans_freed, "%" PRIu64 " %" PRIu64, s.spans_allocated, s.spans_freed);
-    REQUIRE(s.heap_idle == s.heap_sys && s.heap_released == s.heap_sys, "idle %" PRIu64 " released %" PRIu64 " sys %" PRIu64,
+    REQUIRE(s.heap_idle == s.heap_sys && s.heap_released == s.heap_sys,
+            "idle %" PRIu64 " released %" PRIu64 " sys %" PRIu64,
             s.heap_idle, s.heap_released, s.heap_sys);
 }
 

@@ -19,29 +19,40 @@ print("taken", lib.pa_xlock_rank_count())
 
 
 def take(root, direction, ranks):
-    return subprocess.run([sys.executable, "-c", PROGRAM, direction, ",".join(map(str, ranks))], cwd=root / "tests",
-                          capture_output=True, text=True, timeout=60, env=environment(root))
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, direction, ",".join(map(str, ranks))],
+        cwd=root / "tests",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(root),
+    )
 
 
 def environment(root):
     return {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
 
 
-@pytest.mark.parametrize("direction, ranks", [("up", [1, 2, 3, 4, 5]), ("up", [1, 1, 2, 2, 2, 5]), ("up", [2, 5]), ("down", [1, 4])])
+@pytest.mark.parametrize(
+    "direction, ranks", [("up", [1, 2, 3, 4, 5]), ("up", [1, 1, 2, 2, 2, 5]), ("up", [2, 5]), ("down", [1, 4])]
+)
 def test_ascending_ranks_pass(root, direction, ranks):
     result = take(root, direction, ranks)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("taken ") and result.stderr == ""
 
 
-@pytest.mark.parametrize("direction, ranks, reason", [
-    ("up", [2, 1], "held[r].count == 0"),               # a higher rank is held
-    ("up", [1, 2, 5, 4], "held[r].count == 0"),
-    ("up", [4, 3, 4], "held[r].count == 0"),
-    ("down", [3, 3], "highest < l"),                    # equal ranks, descending addresses
-    ("up", [0], "PA_RANK_NONE"),                        # a lock without a rank
-    ("up", [99], "RANKS"),
-])
+@pytest.mark.parametrize(
+    "direction, ranks, reason",
+    [
+        ("up", [2, 1], "held[r].count == 0"),  # a higher rank is held
+        ("up", [1, 2, 5, 4], "held[r].count == 0"),
+        ("up", [4, 3, 4], "held[r].count == 0"),
+        ("down", [3, 3], "highest < l"),  # equal ranks, descending addresses
+        ("up", [0], "PA_RANK_NONE"),  # a lock without a rank
+        ("up", [99], "RANKS"),
+    ],
+)
 def test_any_other_order_aborts_with_one_line(root, direction, ranks, reason):
     result = take(root, direction, ranks)
     assert result.returncode == -signal.SIGABRT, (result.returncode, result.stdout, result.stderr)

@@ -32,7 +32,22 @@ def test_bins_ascend_and_are_narrow():
         assert in_bin[-1] < in_bin[0] * 9 / 8
 
 
-@pytest.mark.parametrize("npages, expected", [(1, 0), (16, 15), (17, 16), (18, 17), (31, 23), (32, 24), (35, 24), (36, 25),
-                                              (63, 31), (64, 32), (511, 55), (512, 56)])
+@pytest.mark.parametrize(
+    "npages, expected",
+    [
+        (1, 0),
+        (16, 15),
+        (17, 16),
+        (18, 17),
+        (31, 23),
+        (32, 24),
+        (35, 24),
+        (36, 25),
+        (63, 31),
+        (64, 32),
+        (511, 55),
+        (512, 56),
+    ],
+)
 def test_boundaries(npages, expected):
     assert lib.pa_xbin_of(npages) == expected

@@ -134,7 +134,8 @@ def test_release_returns_the_bytes_released():
     released = lib.pa_free_os_memory()
     after = stats()
     assert 20 * MIB <= released < 21 * MIB
-    assert after.heap_released - before.heap_released == released
+    flushed = after.heap_released - before.heap_released - released     # a page cache holds untouched pages, too
+    assert 0 <= flushed <= 64 * PAGE
     assert after.heap_released_total - before.heap_released_total == released
     assert after.heap_released == after.heap_idle
     assert lib.pa_free_os_memory() == 0          # nothing is released twice
@@ -224,23 +225,22 @@ def test_class_table_limits():
 
 
 def test_refusals_are_undone():
-    """The n-th call to the system fails, in the middle of growing by two arenas: nothing stays behind."""
+    """The n-th call to the system fails, in the middle of growing by several arenas: nothing stays behind."""
     def books(s):
-        return s.heap_sys, s.heap_inuse, s.explicit_objects, s.arenas, s.gc_sys
+        return s.heap_sys, s.heap_inuse, s.explicit_objects, s.arenas
 
-    huge = 100 * MIB
-    largest = 1 << 28
+    nbytes = stats().heap_sys + 100 * MIB       # cannot be there yet
     for nth in range(1, 30):
         before = stats()
         lib.pa_xvm_inject_failure(nth)
         try:
-            p = lib.pa_malloc(largest + huge)
+            p = lib.pa_malloc(nbytes)
         finally:
             lib.pa_xvm_inject_failure(0)
         if p != ffi.NULL:
             lib.pa_free(p)
             break
-        assert books(stats())[:4] == books(before)[:4]
+        assert books(stats()) == books(before)
         check_heap()
     else:
         pytest.fail("it never works")

@@ -10,7 +10,7 @@ from whitebox import ffi, lib
 
 PAGE = 8192
 CLASSES = range(1, 67)
-FAKE = 0x7000_0000_0000         # nothing lies there: whoever touches the span's memory faults
+FAKE = 0x7000_0000_0000  # nothing lies there: whoever touches the span's memory faults
 
 
 def object_bytes(size_class):
@@ -75,7 +75,7 @@ def test_format_large(npages):
         inside = [FAKE + i for i in (1, 8, 16, 4096, PAGE, npages * PAGE - 8)]
         assert lib.pa_xspan_is_element(s, FAKE) and lib.pa_xspan_is_carved_element(s, FAKE)
         assert not any(lib.pa_xspan_is_element(s, p) or lib.pa_xspan_is_carved_element(s, p) for p in inside)
-        lib.pa_xspan_set_tail(s, 0)             # as in a bin: nothing in it is a block
+        lib.pa_xspan_set_tail(s, 0)  # nothing carved: nothing in it is a block
         assert not lib.pa_xspan_is_carved_element(s, FAKE)
 
 
@@ -94,7 +94,7 @@ def test_the_block_test_at_every_offset(size_class):
 
 def test_a_span_too_short_for_its_class_has_no_element():
     with span(3) as s:
-        lib.pa_xspan_format_explicit(s, 66)         # 32 KiB objects, 24 KiB
+        lib.pa_xspan_format_explicit(s, 66)  # 32 KiB objects, 24 KiB
         assert lib.pa_xspan_look(s).limit == FAKE
         assert not lib.pa_xspan_is_element(s, FAKE)
 
@@ -120,7 +120,7 @@ def test_carving_hands_out_every_element_once_in_order(size_class):
 
 def test_carving_touches_only_what_it_hands_out():
     npages = 8
-    with backed_span(2, npages) as s:           # 16-byte objects
+    with backed_span(2, npages) as s:  # 16-byte objects
         base = lib.pa_xspan_look(s).base
         memory = ffi.buffer(ffi.cast("char *", base), npages * PAGE)
         memory[:] = b"\xee" * len(memory)
@@ -146,10 +146,10 @@ def test_push_and_collect(owned):
         lib.pa_xspan_set_live(s, len(blocks))
         if not owned:
             assert lib.pa_xspan_abandon(s)
-            assert lib.pa_xspan_look(s).remote == 1     # the unowned bit
+            assert lib.pa_xspan_look(s).remote == 1  # the unowned bit
         claims = [lib.pa_xspan_push_remote(s, p, p) for p in blocks[:3]]
         assert claims == [not owned, False, False]
-        ffi.cast("uintptr_t *", blocks[4])[0] = blocks[5]       # two at once
+        ffi.cast("uintptr_t *", blocks[4])[0] = blocks[5]  # two at once
         assert not lib.pa_xspan_push_remote(s, blocks[4], blocks[5])
         assert lib.pa_xspan_look(s).remote == blocks[4]
         assert lib.pa_xspan_collect_remote(s) == 5
@@ -181,8 +181,13 @@ def oracle(words, nelems, free_idx):
 @given(st.data())
 def test_next_free_idx_against_an_oracle(data):
     nelems = data.draw(st.integers(1, 300))
-    sparse = st.one_of(st.just(0), st.just(2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 63).map(lambda i: 1 << i),
-                       st.integers(0, 63).map(lambda i: 2**64 - 1 - (1 << i)))
+    sparse = st.one_of(
+        st.just(0),
+        st.just(2**64 - 1),
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 63).map(lambda i: 1 << i),
+        st.integers(0, 63).map(lambda i: 2**64 - 1 - (1 << i)),
+    )
     words = data.draw(st.lists(sparse, min_size=-(-nelems // 64), max_size=-(-nelems // 64)))
     free_idx = data.draw(st.integers(0, (nelems - 1) // 64)) * 64
     bits = ffi.new("uint64_t[]", words)
@@ -197,7 +202,7 @@ def test_next_free_idx_against_an_oracle(data):
                 break
             found.append(idx)
         assert lib.pa_xspan_look(s).free_idx == nelems
-        assert lib.pa_xspan_next_free_idx(s) == nelems          # and stays there
+        assert lib.pa_xspan_next_free_idx(s) == nelems  # and stays there
         assert found == [i for i in range(free_idx, nelems) if not words[i // 64] >> (i % 64) & 1]
 
 
