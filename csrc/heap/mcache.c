@@ -313,15 +313,20 @@ static void retire_empty_currents(pa_mcache *c)
             keep_or_free(c, take_current(c, k));
 }
 
-/* Pages for a span that no bin fits. Before memory is touched for the first time, what this thread keeps idle is
- * reused: empty current spans of other classes, then the bins' other sizes, which the heap joins
- * and hands out lowest address first. */
-static pa_span *heap_span(pa_mcache *c, size_t npages, size_t align_pages)
+/* Before memory is touched for the first time, what this thread keeps idle is reused: empty current spans of
+ * other classes, and the bins' other sizes, which the heap joins and hands out lowest address first. */
+static void give_up_idle(pa_mcache *c, size_t npages)
 {
     retire_empty_currents(c);
     if (c->bin_pages >= npages)
         drain_bins(c, 0);
-    return pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
+}
+
+/* Out of memory: whatever we or nobody holds may be what is missing. */
+static void give_up_all(pa_mcache *c)
+{
+    trim(c);
+    pa_mcentral_collect_all(c->heap);
 }
 
 static pa_span *new_span(pa_mcache *c, unsigned size_class)
@@ -334,14 +339,13 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     pa_span *s = bin_take(c, run_pages, cap_pages);
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
-    if (!s)
-        s = heap_span(c, run_pages, 1);
-    if (!s && run_pages > table_pages)
-        s = pa_mheap_alloc_span(c->heap, &c->stock, table_pages, 1);
-    if (!s) { /* out of memory: whatever we hold may be what is missing */
-        trim(c);
-        pa_mcentral_collect_all(c->heap);
-        s = pa_mheap_alloc_span(c->heap, &c->stock, table_pages, 1);
+    if (!s) {
+        give_up_idle(c, run_pages);
+        s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
+    }
+    if (!s) {
+        give_up_all(c);
+        s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, table_pages);
     }
     if (!s)
         return NULL;
@@ -411,11 +415,11 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
         return s;
     pa_lock_acquire(&c->slow);
     tick(c, 0);
-    s = heap_span(c, npages, align_pages);
+    give_up_idle(c, npages);
+    s = pa_mheap_alloc_span(c->heap, npages, align_pages);
     if (!s) {
-        trim(c);
-        pa_mcentral_collect_all(c->heap);
-        s = pa_mheap_alloc_span(c->heap, &c->stock, npages, align_pages);
+        give_up_all(c);
+        s = pa_mheap_alloc_span(c->heap, npages, align_pages);
     }
     if (s)
         pa_span_format_large(s);

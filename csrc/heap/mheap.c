@@ -153,7 +153,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     return s;
 }
 
-static pa_span *alloc_from_stock(pa_heap *h, pa_page_stock *stock, size_t npages)
+static pa_span *alloc_from_stock(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages)
 {
     if (stock->cache.free == 0 || stock->header_count == 0) {
         pa_lock_acquire(&h->lock);
@@ -164,9 +164,11 @@ static pa_span *alloc_from_stock(pa_heap *h, pa_page_stock *stock, size_t npages
         return NULL;
     size_t scavenged_pages;
     uintptr_t base = pa_pagecache_alloc(&stock->cache, npages, &scavenged_pages);
-    if (base == 0)
-        return NULL;
-    return publish(h, stock->headers[--stock->header_count], base, npages, scavenged_pages);
+    while (base == 0 && npages > min_pages) {
+        npages -= min_pages;
+        base = pa_pagecache_alloc(&stock->cache, npages, &scavenged_pages);
+    }
+    return base ? publish(h, stock->headers[--stock->header_count], base, npages, scavenged_pages) : NULL;
 }
 
 static void free_run_locked(pa_heap *h, uintptr_t base, size_t npages, bool untouched)
@@ -197,27 +199,60 @@ static uintptr_t alloc_pages_locked(pa_heap *h, size_t npages, size_t align_page
     return base;
 }
 
-pa_span *pa_mheap_alloc_span(pa_heap *h, pa_page_stock *stock, size_t npages, size_t align_pages)
+/* The lowest hole of min_pages, and as many of the pages behind it as are free, up to npages. */
+static uintptr_t alloc_run_locked(pa_heap *h, size_t min_pages, size_t *npages, size_t *scavenged_pages)
 {
-    if (npages > (pa_space.limit_pages >> 1) || align_pages > (pa_space.limit_pages >> 1) ||
-        npages >= UINT32_MAX / 2)
-        return NULL;
-    if (stock && npages < PA_PAGE_CACHE_LIMIT_PAGES && align_pages == 1) {
-        pa_span *s = alloc_from_stock(h, stock, npages);
-        if (s)
-            return s;
-    }
+    uintptr_t base = alloc_pages_locked(h, min_pages, 1, scavenged_pages);
+    if (base == 0)
+        return 0;
+    size_t more_scavenged = 0, more = *npages - min_pages;
+    while (more &&
+           !pa_pagealloc_alloc_at(&h->pages, base + (min_pages << PA_PAGE_SHIFT), more, &more_scavenged))
+        more -= min_pages;
+    *npages = min_pages + more;
+    *scavenged_pages += more ? more_scavenged : 0;
+    return base;
+}
+
+static bool is_absurd(size_t npages)
+{
+    return npages > pa_space.limit_pages >> 1 || npages >= UINT32_MAX / 2;
+}
+
+static pa_span *alloc_span_locked(pa_heap *h, size_t min_pages, size_t npages, size_t align_pages)
+{
     size_t scavenged_pages = 0;
-    uintptr_t base = 0;
-    pa_lock_acquire(&h->lock);
     pa_span *s = pa_fixalloc_alloc_locked(&h->span_headers, &h->offheap);
-    if (s) {
-        base = alloc_pages_locked(h, npages, align_pages, &scavenged_pages);
-        if (base == 0)
-            pa_fixalloc_free_locked(&h->span_headers, s);
-    }
+    if (!s)
+        return NULL;
+    uintptr_t base = min_pages < npages ? alloc_run_locked(h, min_pages, &npages, &scavenged_pages)
+                                        : alloc_pages_locked(h, npages, align_pages, &scavenged_pages);
+    if (base)
+        return publish(h, s, base, npages, scavenged_pages);
+    pa_fixalloc_free_locked(&h->span_headers, s);
+    return NULL;
+}
+
+pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages)
+{
+    if (is_absurd(npages) || is_absurd(align_pages))
+        return NULL;
+    pa_lock_acquire(&h->lock);
+    pa_span *s = alloc_span_locked(h, npages, npages, align_pages);
     pa_lock_release(&h->lock);
-    return base ? publish(h, s, base, npages, scavenged_pages) : NULL;
+    return s;
+}
+
+pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages)
+{
+    PA_ASSERT(min_pages >= 1 && npages % min_pages == 0);
+    pa_span *s = npages < PA_PAGE_CACHE_LIMIT_PAGES ? alloc_from_stock(h, stock, min_pages, npages) : NULL;
+    if (s)
+        return s;
+    pa_lock_acquire(&h->lock);
+    s = alloc_span_locked(h, min_pages, npages, 1);
+    pa_lock_release(&h->lock);
+    return s;
 }
 
 static void free_span_locked(pa_heap *h, pa_span *s)

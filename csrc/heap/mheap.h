@@ -15,8 +15,11 @@ typedef struct pa_page_stock {
 } pa_page_stock;
 
 /* A span of npages (>= 1), state MANUAL, in the page table, not formatted. align_pages is a power of
- * two. stock may be NULL; it is used for runs shorter than 16 pages. NULL when out of memory. */
-pa_span *pa_mheap_alloc_span(pa_heap *h, pa_page_stock *stock, size_t npages, size_t align_pages);
+ * two. NULL when out of memory. */
+pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages);
+/* The same for small classes, which can do with less: min_pages up to npages, a multiple of it. Fills the lowest
+ * holes instead of asking for fresh memory. Runs shorter than 16 pages come from the thread's stock. */
+pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages);
 /* Gives the pages and the header back. Nobody may hold the span. */
 void pa_mheap_free_span(pa_heap *h, pa_span *s);
 /* The same for a list linked through next; takes the lock once. */

@@ -2,7 +2,7 @@
  *
  * States (pa_span.state) with the function behind each arrow:
  *
- *            pa_mheap_alloc_span                pa_mcache_bin_put
+ *            pa_mheap_alloc_{span,run}          pa_mcache_bin_push
  *   DEAD ---------------------------> MANUAL ---------------------> CACHED
  *    ^ |                                ^  |                          | |
  *    | +--> MANAGED (collector)         |  | pa_mheap_free_span       | |

@@ -34,6 +34,7 @@ RUNS = {
     "protocol": {"plain": [], "asan": [], "tsan": []},
     "exitfree": {"plain": ["100"], "asan": ["20"], "tsan": ["8"]},
     "realloc": {"plain": ["8000"], "asan": ["1500"], "tsan": ["1000"]},
+    "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
 }
 SOAKS = [
@@ -44,6 +45,7 @@ SOAKS = [
     ("plain", "storm", "30000", "16"),
     ("plain", "storm", "10000", "3"),
     ("plain", "exitfree", "1000"),
+    ("plain", "onesided", "20000"),
     ("plain", "realloc", "100000", "7"),
     ("asan", "forks", "200", "3"),
     ("tsan", "exitfree", "60"),

@@ -1,6 +1,7 @@
 """The page heap through the allocator: arenas, growth, in-place resizing, release, and the books."""
 
 import ctypes
+import os
 import random
 
 import pytest
@@ -224,12 +225,18 @@ def test_class_table_limits():
     assert lib.pa_read_class_stats(out, 0) == lib.pa_read_class_stats(out, -3) == 0
 
 
+def address_space_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+
+
 def test_refusals_are_undone():
     """The n-th call to the system fails, in the middle of growing by several arenas: nothing stays behind."""
     def books(s):
-        return s.heap_sys, s.heap_inuse, s.explicit_objects, s.arenas
+        return s.heap_sys, s.heap_inuse, s.explicit_objects, s.arenas, s.mspan_inuse
 
     nbytes = stats().heap_sys + 100 * MIB       # cannot be there yet
+    mapped = address_space_bytes()
     for nth in range(1, 30):
         before = stats()
         lib.pa_xvm_inject_failure(nth)
@@ -241,6 +248,7 @@ def test_refusals_are_undone():
             lib.pa_free(p)
             break
         assert books(stats()) == books(before)
+        assert address_space_bytes() - mapped < 4 * MIB, "an arena that nobody knows stayed mapped"
         check_heap()
     else:
         pytest.fail("it never works")
