@@ -261,7 +261,7 @@ static void bin_bit(scene *s, bool undo)
 }
 static void bin_pages(scene *s, bool undo)
 {
-    s->cache->bin_pages += (uint32_t)sign(undo);
+    s->cache->bin_room_pages += (int32_t)sign(undo);
 }
 
 static void binned_in_use(scene *s, bool undo)

@@ -119,7 +119,8 @@ const char *pa_mcache_find_broken(pa_mcache *c)
             pages += s->npages;
         }
     }
-    return pages == c->bin_pages ? NULL : "mcache: count of binned pages is wrong";
+    return (int32_t)pages == c->bin_cap_pages - c->bin_room_pages ? NULL
+                                                                  : "mcache: count of binned pages is wrong";
 }
 
 const char *pa_heap_find_broken(pa_heap *h)

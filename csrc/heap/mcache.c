@@ -33,7 +33,7 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h)
         c->direct[i] = PA_EMPTY_SPAN;
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
         c->current[i] = PA_EMPTY_SPAN;
-    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
+    c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
     c->trim_seen = atomic_load_explicit(&h->trim_generation, memory_order_relaxed);
@@ -72,10 +72,15 @@ static pa_span *take_current(pa_mcache *c, unsigned size_class)
 
 /* ---- Bins ---- */
 
-static void drain_bins(pa_mcache *c, uint32_t keep_pages)
+static int32_t binned_pages(const pa_mcache *c)
+{
+    return c->bin_cap_pages - c->bin_room_pages;
+}
+
+static void drain_bins(pa_mcache *c, int32_t keep_pages)
 {
     pa_span *dead = NULL;
-    while (c->bin_pages > keep_pages) {
+    while (binned_pages(c) > keep_pages) {
         unsigned i = pa_log2_floor(c->bin_bits);
         if (!c->bin[i]) {
             c->bin_bits &= ~((uint64_t)1 << i);
@@ -85,31 +90,36 @@ static void drain_bins(pa_mcache *c, uint32_t keep_pages)
         s->next = dead;
         dead = s;
     }
-    c->bin_takes = 0;
     pa_mheap_free_span_list(c->heap, dead);
 }
 
 /* A thread that takes from its bins may keep more, one that only fills them keeps little. */
 static void adapt_bin_cap(pa_mcache *c)
 {
-    uint32_t cap = c->bin_takes ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
-    c->bin_cap_pages = cap < PA_BIN_CAP_MIN_PAGES   ? PA_BIN_CAP_MIN_PAGES
-                       : cap > PA_BIN_CAP_MAX_PAGES ? PA_BIN_CAP_MAX_PAGES
-                                                    : cap;
+    int32_t pages = binned_pages(c), cap = c->bin_takes ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
+    if (cap < PA_BIN_CAP_MIN_PAGES)
+        cap = PA_BIN_CAP_MIN_PAGES;
+    if (cap > PA_BIN_CAP_MAX_PAGES)
+        cap = PA_BIN_CAP_MAX_PAGES;
+    c->bin_cap_pages = cap;
+    c->bin_room_pages = cap - pages;
+    c->bin_takes = 0;
 }
 
+/* The span freed last is kept even if it is larger than the cap: the likeliest to be wanted again. */
 static void free_large_locked(pa_mcache *c, pa_span *s)
 {
     if (s->npages > PA_BIN_MAX_PAGES) {
         pa_mheap_free_span(c->heap, s);
         return;
     }
-    pa_mcache_bin_push(c, s);
-    if (c->bin_pages > c->bin_cap_pages) {
+    if ((int32_t)s->npages > c->bin_room_pages) {
         adapt_bin_cap(c);
-        if (c->bin_pages > c->bin_cap_pages)
-            drain_bins(c, c->bin_cap_pages / 2);
+        int32_t keep_pages = c->bin_cap_pages / 2 - (int32_t)s->npages;
+        if ((int32_t)s->npages > c->bin_room_pages)
+            drain_bins(c, keep_pages > 0 ? keep_pages : 0);
     }
+    pa_mcache_bin_push(c, s);
 }
 
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
@@ -210,12 +220,27 @@ void pa_mcache_flush_outbox(pa_mcache *c)
     pa_lock_release(&c->slow);
 }
 
+/* Collects the two partial spans of a class that were looked at longest ago. A thread that only frees becomes
+ * the owner of spans into which others free, and has no refill in which it would see that. */
+static void collect_in_turn(pa_mcache *c, unsigned size_class)
+{
+    pa_spanlist *partial = &c->partial[size_class];
+    for (int i = 0; i < 2 && partial->first; i++) {
+        pa_span *s = pa_spanlist_pop_front(partial);
+        if (pa_span_collect_remote(s) && s->live == 0)
+            keep_or_free(c, s);
+        else
+            pa_spanlist_push_back(partial, s);
+    }
+}
+
 void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
     pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
     pa_lock_acquire(&c->slow);
     flush_slot(c, slot);
     tick(c, s->size_class); /* a thread that only frees comes through here and nowhere else */
+    collect_in_turn(c, s->size_class);
     if (atomic_load_explicit(&s->owner, memory_order_relaxed) == c) {
         *(void **)p = NULL;
         splice(c, s, p);
@@ -318,7 +343,7 @@ static void retire_empty_currents(pa_mcache *c)
 static void give_up_idle(pa_mcache *c, size_t npages)
 {
     retire_empty_currents(c);
-    if (c->bin_pages >= npages)
+    if ((size_t)binned_pages(c) >= npages)
         drain_bins(c, 0);
 }
 
@@ -340,7 +365,8 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
     if (!s) {
-        give_up_idle(c, run_pages);
+        if (pa_mheap_backed_free_pages(c->heap) < run_pages) /* else the heap has idle pages of its own */
+            give_up_idle(c, run_pages);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
     if (!s) {
@@ -484,8 +510,8 @@ void pa_mcache_release_all(pa_mcache *c)
             let_go(c, s);
         c->run_level[k] = 0;
     }
-    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     drain_bins(c, 0);
+    c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
     pa_mheap_flush_stock(c->heap, &c->stock);
     pa_lock_release(&c->slow);
 }

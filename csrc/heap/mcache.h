@@ -21,7 +21,7 @@ enum {
     /* How much the bins keep adapts between these; half goes back when it is exceeded. */
     PA_BIN_CAP_MIN_PAGES = 32,
     PA_BIN_CAP_FIRST_PAGES = 128,
-    PA_BIN_CAP_MAX_PAGES = 512,
+    PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,
 
     PA_OUTBOX_SLOTS = 64,
 };
@@ -39,8 +39,9 @@ struct pa_mcache {
     pa_span *current[PA_SIZE_CLASSES];
     uint64_t bin_bits;                  /* bit i clear: bin[i] is empty */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
-    uint32_t bin_pages, bin_cap_pages;
-    uint32_t bin_takes;                 /* since the bins were last drained */
+    int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
+    int32_t bin_cap_pages;
+    uint32_t bin_takes;                 /* since the cap was last adapted */
     uint32_t outbox_count;              /* slots in use */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_free_remote */
     /* Slow path. */
@@ -85,7 +86,7 @@ PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
 {
     pa_span *s = c->bin[i];
     c->bin[i] = s->next;
-    c->bin_pages -= s->npages;
+    c->bin_room_pages += (int32_t)s->npages;
     c->bin_takes++;
     return s;
 }
@@ -99,7 +100,7 @@ PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s)
     s->next = c->bin[i];
     c->bin[i] = s;
     c->bin_bits |= (uint64_t)1 << i;
-    c->bin_pages += s->npages;
+    c->bin_room_pages -= (int32_t)s->npages;
 }
 
 /* A live large span of npages from the bin that fits, NULL when its first does not. Works on the constant
@@ -115,10 +116,11 @@ PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
 }
 
 /* Frees a large span (state MANUAL, class 0) of any thread into the bins. False when it must go the slow way:
- * the bins are full (those of the constant mcaches always are). */
+ * the bins are full (those of the constant mcaches always are), which a span of more than 512 pages always
+ * finds them. */
 PA_INLINE bool pa_mcache_try_free_large(pa_mcache *c, pa_span *s)
 {
-    if (PA_UNLIKELY(s->npages > PA_BIN_MAX_PAGES || c->bin_pages + s->npages > c->bin_cap_pages))
+    if (PA_UNLIKELY((int32_t)s->npages > c->bin_room_pages))
         return false;
     pa_mcache_bin_push(c, s);
     return true;

@@ -151,8 +151,7 @@ static unsigned highest_below(const pa_chunk *c, unsigned limit, bool backed)
     return 0;
 }
 
-unsigned pa_chunk_find_backed(const pa_chunk *c, unsigned below, unsigned max, unsigned align,
-                              unsigned *first)
+unsigned pa_chunk_find_backed(const pa_chunk *c, unsigned below, unsigned max, unsigned align, unsigned *first)
 {
     PA_ASSERT(pa_is_pow2(align) && align <= 64 && below <= 512);
     unsigned end;

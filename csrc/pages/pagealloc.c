@@ -91,8 +91,7 @@ static bool commit(pa_pagealloc *p, unsigned r, void *addr, size_t nbytes)
     return true;
 }
 
-bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits,
-                       const pa_page_hooks *hooks)
+bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_bits, const pa_page_hooks *hooks)
 {
     PA_CHECK(window_bits >= PA_ROOT_SHIFT && window_bits <= PA_ADDRESS_BITS);
     PA_CHECK(window_base % ((uintptr_t)1 << PA_ROOT_SHIFT) == 0);
@@ -160,8 +159,8 @@ bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
     }
     size_t npages = nbytes >> PA_PAGE_SHIFT, page = first << PA_CHUNK_PAGES_SHIFT;
     p->grown_pages += npages;
-    p->free_pages += npages;
-    p->scavenged_pages += npages;
+    pa_owner_add(&p->free_pages, npages);
+    pa_owner_add(&p->scavenged_pages, npages);
     if (page < p->search_page)
         p->search_page = page;
     pa_pagealloc_update(p, page, npages);
@@ -229,8 +228,8 @@ static size_t take(pa_pagealloc *p, size_t page, size_t npages)
             pa_bits512_clear(chunk->scavenged, k.first, k.n);
         scavenged += s;
     }
-    p->free_pages -= npages;
-    p->scavenged_pages -= scavenged;
+    pa_owner_add(&p->free_pages, -(uint64_t)(npages));
+    pa_owner_add(&p->scavenged_pages, -(uint64_t)(scavenged));
     if (page == p->search_page)
         p->search_page = page + npages;
     pa_pagealloc_update(p, page, npages);
@@ -252,9 +251,9 @@ static void give_back(pa_pagealloc *p, uintptr_t addr, size_t npages, bool scave
         else
             pa_scavindex_mark(&p->scavindex, k.chunk);
     }
-    p->free_pages += npages;
+    pa_owner_add(&p->free_pages, npages);
     if (scavenged)
-        p->scavenged_pages += npages;
+        pa_owner_add(&p->scavenged_pages, npages);
     if (page < p->search_page)
         p->search_page = page;
     pa_pagealloc_update(p, page, npages);

@@ -2,10 +2,12 @@
  *
  *     onesided [rounds] [seed]
  *
- * A thread that never allocates comes to no refill, so whatever is collected "at the next slow path" must be collected
+ * A thread that never allocates comes to no refill, so whatever is collected "at the next slow path" must
+ * be collected
  * in its frees.  Two arrangements, each in bounded memory however long it runs:
  *   pipeline   the producer allocates, the consumer frees everything;
- *   split      of each span's blocks the consumer frees one, which makes it the span's owner, and then the producer frees
+ *   split      of each span's blocks the consumer frees one, which makes it the span's owner, and then
+ * the producer frees
  *              the others, which go home to a thread that never looks.
  * The hand-over is a ring of semaphores: both run at once, neither waits for luck.
  */
@@ -136,7 +138,8 @@ int main(int argc, char **argv)
             pipeline();
         else
             split(sizes[i - 1]);
-        REQUIRE(most_inuse > 0 && most_inuse <= MOST_BYTES, "arrangement %zu: %" PRIu64 " bytes in spans", i, most_inuse);
+        REQUIRE(most_inuse > 0 && most_inuse <= MOST_BYTES,
+                "arrangement %zu: %" PRIu64 " bytes in spans", i, most_inuse);
         heap_must_be_empty();
     }
     printf("onesided: %ld rounds\n", rounds);

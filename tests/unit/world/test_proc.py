@@ -2,14 +2,24 @@
 
 import os
 import threading
+import time
 
 import pytest
 
 from whitebox import ffi, lib
 
 
+def wait_until(true, seconds=20):
+    """Python's join returns before the C library has run a thread's destructors: poll, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "not true in time"
+        time.sleep(0.001)
+
+
 def in_threads(count, body):
     """Runs body in so many threads that are all alive at once; their results."""
+    attached = lib.pa_xprocs_attached()
     barrier, results = threading.Barrier(count), [None] * count
 
     def run(i):
@@ -23,13 +33,16 @@ def in_threads(count, body):
     for t in threads:
         t.join()
     assert None not in results
+    wait_until(lambda: lib.pa_xprocs_attached() == attached)
     return results
 
 
 @pytest.fixture(autouse=True)
 def heap_checks():
     lib.pa_free(lib.pa_malloc(1))
+    attached = lib.pa_xprocs_attached()
     yield
+    wait_until(lambda: lib.pa_xprocs_attached() == attached)
     lib.pa_free_os_memory()
     message = ffi.new("char[]", 200)
     assert lib.pa_heap_check(message, 200) == 0, ffi.string(message).decode()
@@ -52,7 +65,7 @@ def test_each_thread_has_a_p_of_its_own():
 def test_ps_come_back_and_are_reused():
     attached = lib.pa_xprocs_attached()
     first = set(in_threads(6, touch))
-    assert lib.pa_xprocs_attached() == attached
+    wait_until(lambda: lib.pa_xprocs_attached() == attached)
     count = lib.pa_xprocs_count()
     for _ in range(20):
         assert set(in_threads(6, touch)) <= first | set(in_threads(1, touch))
@@ -101,7 +114,7 @@ def test_statistics_count_threads():
         started.release()
         leave.wait()
 
-    threads = [threading.Thread(target=stay) for _ in range(3)]
+    threads = [threading.Thread(target=stay, daemon=True) for _ in range(3)]
     for t in threads:
         t.start()
     for _ in threads:
@@ -133,7 +146,7 @@ def test_a_forked_child_has_one_thread_and_all_blocks():
 
     mine = lib.pa_malloc(1000)
     ffi.buffer(mine, 1000)[:] = b"m" * 1000
-    threads = [threading.Thread(target=stay) for _ in range(3)]
+    threads = [threading.Thread(target=stay, daemon=True) for _ in range(3)]
     for t in threads:
         t.start()
     for _ in threads:
