@@ -126,6 +126,7 @@ def test_statistics_count_threads():
     leave.set()
     for t in threads:
         t.join()
+    wait_until(lambda: lib.pa_xprocs_attached() == before)
     lib.pa_read_mem_stats(out)
     assert out.threads == before
 
