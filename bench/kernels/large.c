@@ -59,11 +59,13 @@ static void make_slow_calls(void)
         free(blocks[i]);
 }
 
+/* The drawn sizes twice: once from an empty heap, once as it will go on. */
+static const uint64_t warm_up = 2 * DRAWN;
+
 static void *worker_main(void *p)
 {
     unsigned index = (unsigned)(uintptr_t)p;
-    uint64_t warm = DRAWN < j.each ? DRAWN : j.each;
-    spin_blocks(index, warm + 2 * j.o->live);
+    spin_blocks(index, warm_up + 2 * j.o->live);
     pthread_barrier_wait(&j.gate); /* warm */
     pthread_barrier_wait(&j.gate); /* the clock runs */
     spin_blocks(index, j.each);
@@ -93,8 +95,7 @@ static void run(const bench_options *o, bench_result *r)
     size_t start_kib = bench_rss_kib();
 
     if (o->threads == 1) {
-        uint64_t warm = DRAWN < j.each ? DRAWN : j.each;
-        spin_blocks(0, warm + 2 * o->live);
+        spin_blocks(0, warm_up + 2 * o->live);
         bench_start(r);
         spin_blocks(0, j.each);
         bench_stop(r, j.each);

@@ -1,6 +1,6 @@
 /* replay.c - repeats what a real program asked of its allocator, from start to end.
  *
- * The flat trace is read in blocks of 256 KiB into a static buffer; the clock runs only while a block's
+ * The flat trace is read in blocks of 256 KiB into a buffer; the clock runs only while a block's
  * operations are carried out, so reading costs nothing.  Blocks are found through a table of slots
  * that is populated before the first operation.  Table and buffer are the replay's only memory besides the
  * allocator's: they are the same for every allocator and are subtracted from the peak RSS (fixed_kib).
@@ -26,8 +26,6 @@ typedef struct entry {
     unsigned char *p;
     uint32_t nbytes;
 } entry;
-
-static flat_op buffer[BLOCK_OPS];
 
 static inline unsigned char tag_of(uint32_t slot)
 {
@@ -125,7 +123,7 @@ static void run(const bench_options *o, bench_result *r)
     if (read_full(fd, &header, sizeof header) != sizeof header || memcmp(header.magic, FLAT_MAGIC, 8) != 0)
         bench_die("replay: %s is not a flat trace", o->trace);
     entry *table = bench_table((header.slots + 1) * sizeof *table);
-    memset(buffer, 1, sizeof buffer); /* populated, and counted below */
+    flat_op *buffer = bench_table(BLOCK_OPS * sizeof *buffer);
 
     uint64_t left = o->ops != 0 && o->ops < header.ops ? o->ops : header.ops; /* --ops: only the beginning */
     while (left != 0) {

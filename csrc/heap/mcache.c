@@ -1,8 +1,8 @@
 /* mcache.c - refill, claim, retire and trim: a thread's dealings with the heap.
  *
- * Owns one thread's spans, bins and page stock.  Slow paths hold c->slow (rank PROC_SLOW), so that fork
- * finds every other thread's mcache between two steps; bins are the owner's alone, and a fork child
- * rebuilds from the page table (world/fork.c).
+ * Owns one thread's spans, bins, outbox and page stock.  Slow paths hold c->slow (rank PROC_SLOW), so that
+ * fork finds every other thread's mcache between two steps; bins and outbox are the owner's alone, and a
+ * fork child rebuilds from the page table (world/fork.c).
  *
  * A miss goes down one step at a time: collect what other threads freed into the current span; carve the
  * tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
@@ -10,7 +10,7 @@
  * small programs stay small and large ones take the lock rarely.
  *
  * Invariants: current[k] is the empty span or owned, class k, biased by 1; partial[k] holds owned, unbiased
- * spans of class k with live > 0; a binned span is CACHED, owned, and in nobody's list.
+ * spans of class k with live > 0; a binned span is CACHED, one element, owned by nobody and on no list.
  * Ideas: Go's mcache (runtime/mcache.go); owning several spans a class and the frees of others follow
  * Leijen, Zorn, de Moura, "Mimalloc: Free List Sharding in Action" (2019) in spirit.
  */
@@ -81,7 +81,7 @@ static void drain_bins(pa_mcache *c, int32_t keep_pages)
 {
     pa_span *dead = NULL;
     while (binned_pages(c) > keep_pages) {
-        unsigned i = pa_log2_floor(c->bin_bits);
+        unsigned i = pa_ctz64(c->bin_bits);
         if (!c->bin[i]) {
             c->bin_bits &= ~((uint64_t)1 << i);
             continue;
