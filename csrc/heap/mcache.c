@@ -365,8 +365,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
     if (!s) {
-        if (pa_mheap_backed_free_pages(c->heap) < run_pages) /* else the heap has idle pages of its own */
-            give_up_idle(c, run_pages);
+        give_up_idle(c, run_pages);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
     if (!s) {

@@ -20,13 +20,6 @@ pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages);
 /* The same for small classes, which can do with less: min_pages up to npages, a multiple of it. Fills the lowest
  * holes instead of asking for fresh memory. Runs shorter than 16 pages come from the thread's stock. */
 pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages);
-/* Pages that are free in the heap and backed by memory; a racy reading, for policies. */
-PA_INLINE uint64_t pa_mheap_backed_free_pages(pa_heap *h)
-{
-    uint64_t scavenged_pages = pa_racy_load(&h->pages.scavenged_pages), free_pages = pa_racy_load(&h->pages.free_pages);
-    return free_pages > scavenged_pages ? free_pages - scavenged_pages : 0;
-}
-
 /* Gives the pages and the header back. Nobody may hold the span. */
 void pa_mheap_free_span(pa_heap *h, pa_span *s);
 /* The same for a list linked through next; takes the lock once. */

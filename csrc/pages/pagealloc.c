@@ -159,8 +159,8 @@ bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
     }
     size_t npages = nbytes >> PA_PAGE_SHIFT, page = first << PA_CHUNK_PAGES_SHIFT;
     p->grown_pages += npages;
-    pa_owner_add(&p->free_pages, npages);
-    pa_owner_add(&p->scavenged_pages, npages);
+    p->free_pages += npages;
+    p->scavenged_pages += npages;
     if (page < p->search_page)
         p->search_page = page;
     pa_pagealloc_update(p, page, npages);
@@ -228,8 +228,8 @@ static size_t take(pa_pagealloc *p, size_t page, size_t npages)
             pa_bits512_clear(chunk->scavenged, k.first, k.n);
         scavenged += s;
     }
-    pa_owner_add(&p->free_pages, -(uint64_t)(npages));
-    pa_owner_add(&p->scavenged_pages, -(uint64_t)(scavenged));
+    p->free_pages -= npages;
+    p->scavenged_pages -= scavenged;
     if (page == p->search_page)
         p->search_page = page + npages;
     pa_pagealloc_update(p, page, npages);
@@ -251,9 +251,9 @@ static void give_back(pa_pagealloc *p, uintptr_t addr, size_t npages, bool scave
         else
             pa_scavindex_mark(&p->scavindex, k.chunk);
     }
-    pa_owner_add(&p->free_pages, npages);
+    p->free_pages += npages;
     if (scavenged)
-        pa_owner_add(&p->scavenged_pages, npages);
+        p->scavenged_pages += npages;
     if (page < p->search_page)
         p->search_page = page;
     pa_pagealloc_update(p, page, npages);

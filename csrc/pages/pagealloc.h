@@ -41,7 +41,7 @@ typedef struct pa_pagealloc {
     size_t first_chunk, end_chunk;         /* grown chunks lie in [first, end); equal: none */
     size_t search_page;                    /* no page below this index is free */
     uint64_t grown_pages;
-    uint64_t free_pages;                   /* alloc bit clear. This and the next: read racily by policies */
+    uint64_t free_pages;                   /* alloc bit clear */
     uint64_t scavenged_pages;              /* free and not backed */
     uint64_t metadata_bytes;               /* committed */
 } pa_pagealloc;

@@ -21,8 +21,8 @@ pa_pagecache pa_pagealloc_alloc_to_cache(pa_pagealloc *p)
     PA_INVARIANT((c.scavenged & ~c.free) == 0);
     chunk->alloc[w] = ~(uint64_t)0;
     chunk->scavenged[w] = 0;
-    pa_owner_add(&p->free_pages, -(uint64_t)(pa_popcount64(c.free)));
-    pa_owner_add(&p->scavenged_pages, -(uint64_t)(pa_popcount64(c.scavenged)));
+    p->free_pages -= pa_popcount64(c.free);
+    p->scavenged_pages -= pa_popcount64(c.scavenged);
     p->search_page = block + PA_CACHE_PAGES; /* the block had the first free page */
     pa_pagealloc_update(p, block, PA_CACHE_PAGES);
     return c;
@@ -52,8 +52,8 @@ void pa_pagecache_flush(pa_pagecache *c, pa_pagealloc *p)
         PA_ASSERT((chunk->alloc[w] & c->free) == c->free);
         chunk->alloc[w] &= ~c->free;
         chunk->scavenged[w] |= c->scavenged;
-        pa_owner_add(&p->free_pages, pa_popcount64(c->free));
-        pa_owner_add(&p->scavenged_pages, pa_popcount64(c->scavenged));
+        p->free_pages += pa_popcount64(c->free);
+        p->scavenged_pages += pa_popcount64(c->scavenged);
         if (c->free & ~c->scavenged)
             pa_scavindex_mark(&p->scavindex, block >> PA_CHUNK_PAGES_SHIFT);
         size_t first = block + pa_ctz64(c->free);

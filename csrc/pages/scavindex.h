@@ -7,7 +7,6 @@
 #ifndef PA_SCAVINDEX_H
 #define PA_SCAVINDEX_H
 
-#include "base/atomics.h"
 #include "base/bits.h"
 
 typedef struct pa_scavindex {
