@@ -10,7 +10,6 @@
 #include "heap/walk.h"
 
 typedef struct checker {
-    pa_heap *heap;
     const char *broken;
     uint64_t inuse_pages;
 } checker;
@@ -127,7 +126,7 @@ const char *pa_heap_find_broken(pa_heap *h)
 {
     if (!h->initialised)
         return NULL;
-    checker k = {.heap = h};
+    checker k = {0};
     pa_heap_walk(h, check_span, &k);
     if (!k.broken && k.inuse_pages != atomic_load(&h->inuse_pages))
         k.broken = "mheap: pages in spans are miscounted";

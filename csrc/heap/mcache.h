@@ -30,20 +30,22 @@ enum {
 typedef struct pa_outbox_slot {
     pa_span *span; /* NULL: empty */
     void *first, *last;
+    /* count is written by the owner's fast path and read relaxed by statistics: late by a block at most. The
+     * rest is changed under `slow`, but for `first`, which only the owner uses. */
     uint32_t count, limit;
 } pa_outbox_slot;
 
 struct pa_mcache {
     /* Fast path. Every entry starts at the static empty span, so nothing is tested for NULL. */
     pa_span *direct[PA_DIRECT_COUNT];   /* by (size + 7) / 8, up to 1 KiB */
-    pa_span *current[PA_SIZE_CLASSES];
+    pa_span *current[PA_SIZE_CLASSES];  /* written by the owner; read relaxed by walks, to know a bias */
     uint64_t bin_bits;                  /* bit i clear: bin[i] is empty */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
     int32_t bin_cap_pages;
     uint32_t bin_takes;                 /* since the cap was last adapted */
     uint32_t outbox_count;              /* slots in use */
-    pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_free_remote */
+    pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;

@@ -45,7 +45,9 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint8_t needs_zero;         /* pages may hold old data */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
 
-    /* ---- Line 2: who and what; written when the span changes hands or use ---- */
+    /* ---- Line 2: who and what; written by who owns the pages when the span changes hands or use. Freers read it
+     * plainly: the block that they hold keeps it as it is. Walks read base, npages and size_class relaxed,
+     * and believe the page table where the two disagree. ---- */
     PA_ALIGNED(64) _Atomic(pa_mcache *) owner; /* explicit: the mcache that may touch line 1; NULL = none. Written by
                                    the owner giving up and by a claimer; read relaxed by every free: only "is it
                                    me?" is asked, and only I can make that true or false. */
