@@ -1,8 +1,9 @@
 /* pyalloc.h - the public C interface of pyalloc, Go's memory manager as a library.
  *
  * Sizes are bytes unless a name says otherwise.  Every function may be called from any thread at
- * any time, except inside a signal handler; those on managed objects say what else they ask for.  The text between the two cffi markers is plain C
- * declarations: the Python package reads the same text, so the two cannot drift apart.
+ * any time, except inside a signal handler; those on managed objects say what else they ask for.
+ * The text between the two cffi markers is plain C declarations: the Python package reads the same
+ * text, so the two cannot drift apart.
  */
 #ifndef PYALLOC_H
 #define PYALLOC_H
@@ -207,7 +208,8 @@ typedef struct pa_gc_stats {
     uint64_t heap_marked_bytes; /* managed: marked by the last cycle */
     uint64_t total_alloc_bytes; /* managed, cumulative; as of the last refill of each thread's spans */
     uint64_t mallocs, frees;    /* managed objects, cumulative; the same */
-    uint64_t assist_ns, background_ns, idle_ns, stopped_ns; /* processor time of marking and of stops, cumulative */
+    /* Processor time of marking and of stops, cumulative. */
+    uint64_t assist_ns, background_ns, idle_ns, stopped_ns;
     uint64_t unbarriered_bytes; /* scanned again in the last final stop */
     uint64_t handles;           /* in use */
     uint64_t weak_handles;
@@ -228,8 +230,9 @@ bool pa_gc_set_checkmark(bool on);
 
 /* ---- Giving memory back, statistics, checks ---------------------------------------------------- */
 
-/* Releases every free page to the operating system now, returns the bytes released.  Collects first when there
- * are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush theirs at their next slow-path call. */
+/* Releases every free page to the operating system now, returns the bytes released.  Collects first
+ * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
+ * theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
 /* The allocator part of Go's runtime.MemStats; bytes unless said.  See docs/statistics.md. */
