@@ -50,6 +50,7 @@ static inline void boehm_stops_end(void)
 {
     printf(", \"cycles\": %llu", (unsigned long long)boehm_cycles);
     anchor_print_stops(&boehm_stops);
+    anchor_print_memory();
 }
 
 #endif

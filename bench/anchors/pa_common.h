@@ -68,7 +68,7 @@ static inline void pa_stops_begin(pa_stops *stops)
     pa_must(!pthread_create(&stops->thread, NULL, pa_stops_main, stops), "no thread");
 }
 
-/* Prints the fields of the stops and the number of cycles since pa_stops_begin. */
+/* Prints the fields of the stops, the peak RSS and the number of cycles since pa_stops_begin. */
 static inline void pa_stops_end(pa_stops *stops)
 {
     atomic_store(&stops->ending, true);
@@ -79,6 +79,7 @@ static inline void pa_stops_end(pa_stops *stops)
     printf(", \"cycles\": %llu, \"stops_lost\": %llu", (unsigned long long)(stats.cycles - stops->cycles_before),
            (unsigned long long)stops->lost);
     anchor_print_stops(&stops->lengths);
+    anchor_print_memory();
 }
 
 #endif

@@ -139,7 +139,9 @@ static inline void *pa_heap_mutate(void *argument)
         before = now;
         now = anchor_now_ns();
         anchor_record(&forest->latency, now - before);
-    } while (now < forest->deadline_ns && !(forest->ending && atomic_load_explicit(forest->ending, memory_order_relaxed)));
+        if (forest->ending && atomic_load_explicit(forest->ending, memory_order_relaxed))
+            break;
+    } while (now < forest->deadline_ns);
     forest->ended_ns = now;
     forest->ops = forest->latency.count;
     pa_frame_pop(&frame);
@@ -148,7 +150,8 @@ static inline void *pa_heap_mutate(void *argument)
 }
 
 /* Starts one mutator a forest. ending may be NULL. */
-static inline void pa_heap_start(pa_forest *forests, int count, double seconds, uint32_t churn, const atomic_bool *ending)
+static inline void pa_heap_start(pa_forest *forests, int count, double seconds, uint32_t churn,
+                                 const atomic_bool *ending)
 {
     uint64_t deadline = anchor_now_ns() + (uint64_t)(1e9 * seconds);
     for (int t = 0; t < count; t++) {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"os"
 	"runtime/metrics"
+	"strings"
 	"syscall"
 )
 
@@ -13,6 +15,15 @@ func cpuSeconds() float64 {
 	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
 	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + 1e-6*float64(t.Usec) }
 	return seconds(usage.Utime) + seconds(usage.Stime)
+}
+
+// The high water mark of this very program: wait4's knows also what forked it.
+func peakRssKib() (kib int) {
+	status, _ := os.ReadFile("/proc/self/status")
+	if _, after, found := strings.Cut(string(status), "VmHWM:"); found {
+		fmt.Sscan(after, &kib)
+	}
+	return
 }
 
 type random uint64
@@ -153,6 +164,6 @@ func (s stops) json() string {
 		}
 		return 0
 	}
-	return fmt.Sprintf(`, "cycles": %d, "stops": %d, "stop_p50_us": %.2f, "stop_p99_us": %.2f, "stop_max_us": %.2f, "stop_total_ms": %.3f`,
-		s.cycles, total, 1e6*quantile(0.50), 1e6*quantile(0.99), 1e6*last, 1e3*sum)
+	return fmt.Sprintf(`, "cycles": %d, "stops": %d, "stop_p50_us": %.2f, "stop_p99_us": %.2f, "stop_max_us": %.2f, "stop_total_ms": %.3f, "peak_rss_kib": %d`,
+		s.cycles, total, 1e6*quantile(0.50), 1e6*quantile(0.99), 1e6*last, 1e3*sum, peakRssKib())
 }

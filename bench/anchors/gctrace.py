@@ -1,0 +1,90 @@
+"""gctrace lines, in the one format that Go and pyalloc share, and what they say about processor shares.
+
+    gc N @S.SSSs P%: A+B+C ms clock, D+E/F/G+H ms cpu, X->Y->Z MB, W MB goal, U MB stacks, V MB globals, M P (forced)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+_NUMBER = r"([0-9.]+(?:e[+-]?\d+)?)"
+_LINE = re.compile(
+    rf"gc (\d+) @{_NUMBER}s {_NUMBER}%: {_NUMBER}\+{_NUMBER}\+{_NUMBER} ms clock, "
+    rf"{_NUMBER}\+{_NUMBER}/{_NUMBER}/{_NUMBER}\+{_NUMBER} ms cpu, "
+    r"(\d+)->(\d+)->(\d+) MB, (\d+) MB goal, (\d+) MB stacks, (\d+) MB globals, (\d+) P( \(forced\))?"
+)
+
+
+class Cycle(NamedTuple):
+    number: int
+    started_s: float
+    first_stop_ms: float
+    mark_ms: float
+    last_stop_ms: float
+    first_stop_cpu_ms: float
+    assist_ms: float
+    background_ms: float
+    idle_ms: float
+    last_stop_cpu_ms: float
+    heap_started_mb: int
+    heap_marked_mb: int
+    live_mb: int
+    goal_mb: int
+    processors: int
+    forced: bool
+
+    @property
+    def total_ms(self) -> float:
+        return self.first_stop_ms + self.mark_ms + self.last_stop_ms
+
+
+def parse(lines: Iterable[str]) -> List[Cycle]:
+    """The cycles among *lines*; other lines are skipped."""
+    found = []
+    for line in lines:
+        match = _LINE.match(line.strip())
+        if match:
+            g = match.groups()
+            times = [float(value) for value in g[3:11]]
+            found.append(Cycle(int(g[0]), float(g[1]), *times, *map(int, g[11:15]), int(g[17]), g[18] is not None))
+    return found
+
+
+def between(lines: Sequence[str], first: str, last: str) -> List[str]:
+    """The lines between two marks; all of them where a mark is missing."""
+    stripped = [line.strip() for line in lines]
+    begin = stripped.index(first) + 1 if first in stripped else 0
+    end = stripped.index(last) if last in stripped else len(lines)
+    return list(lines[begin:end])
+
+
+def shares(cycles: Sequence[Cycle]) -> Dict[str, Optional[float]]:
+    """What collection took of the processors, forced cycles left out.
+
+    background_share   background marking / (time of marking * processors): nominally 0.25
+    marking_share      background + assists of the same
+    total_share        background + assists / (time * processors), from the start of one cycle to that of another,
+                       so that marking and rest are both whole; None with fewer than two cycles
+    peak_over_goal     the largest heap at the end of marking / its goal
+
+    The first cycle is left out where two others remain: the pacer had not settled.
+    """
+    settled = [one for one in cycles if not one.forced]
+    if len(settled) >= 3:
+        settled = settled[1:]
+    found: Dict[str, Optional[float]] = dict.fromkeys(
+        ("background_share", "marking_share", "total_share", "peak_over_goal"))
+    marking_ms = sum(one.mark_ms * one.processors for one in settled)
+    if marking_ms > 0:
+        background = sum(one.background_ms for one in settled)
+        assists = sum(one.assist_ms for one in settled)
+        found["background_share"] = background / marking_ms
+        found["marking_share"] = (background + assists) / marking_ms
+    if len(settled) >= 2:
+        taken = sum(one.background_ms + one.assist_ms for one in settled[:-1])
+        had = 1e3 * (settled[-1].started_s - settled[0].started_s) * settled[0].processors
+        found["total_share"] = taken / had if had > 0 else None
+    goals = [one.heap_marked_mb / one.goal_mb for one in settled if one.goal_mb]
+    found["peak_over_goal"] = max(goals, default=None)
+    return found
