@@ -64,11 +64,11 @@ def compiler() -> List[str]:
 
 def installed_library() -> Optional[Path]:
     """libpyalloc.so of the package that this interpreter would import."""
-    sys.path.insert(0, str(ROOT))
+    sys.path.append(str(ROOT))
     try:
         spec = importlib.util.find_spec("pyalloc")
     finally:
-        sys.path.pop(0)
+        sys.path.pop()
     folder = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
     path = Path(folder) / "libpyalloc.so" if folder else None
     return path if path and path.exists() else None

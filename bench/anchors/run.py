@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2]))       # the tree's package, when none is installed
 
 import catalog  # noqa: E402
 import programs  # noqa: E402
@@ -56,13 +57,14 @@ def say(text: str) -> None:
 
 
 def select(wanted: Optional[str]) -> List[Test]:
-    """Tests by name or pattern; a word without wildcard also means the names that begin with it and a dash."""
+    """Tests by name or pattern; a word that is neither means the names that begin with it and a dash."""
     known = catalog.tests()
     if not wanted:
         return known
     chosen = set()
     for word in wanted.split(","):
-        names = [t.name for t in known if fnmatch.fnmatch(t.name, word) or t.name.startswith(word + "-")]
+        names = [t.name for t in known if fnmatch.fnmatch(t.name, word)]
+        names = names or [t.name for t in known if t.name.startswith(word + "-")]
         if not names:
             raise AnchorError(f"no test {word!r}; there are " + ", ".join(t.name for t in known))
         chosen.update(names)
