@@ -32,6 +32,13 @@ static inline uint64_t anchor_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* A line on stderr with the seconds since the program's main began, so that a reader of gctrace lines, which
+ * have their start in the same clock, knows which cycles lie between two of them. */
+static inline void anchor_mark(const char *what, uint64_t main_began_ns)
+{
+    fprintf(stderr, "%s @%.3fs\n", what, 1e-9 * (double)(anchor_now_ns() - main_began_ns));
+}
+
 /* User and system time of the whole process. */
 static inline double anchor_cpu_s(void)
 {

@@ -1,6 +1,6 @@
 /* boehm_mutate.c - a large live heap mutated by several threads, with the Boehm collector; see pa_mutate.c.
  *
- *   boehm_mutate n=20000000 threads=2 seconds=30 order=random churn=0
+ *   boehm_mutate n=20000000 threads=2 seconds=30 order=random churn=8
  */
 #include "boehm_heap.h"
 
@@ -29,10 +29,11 @@ static void *mutate(void *argument)
 
 int main(int argc, char **argv)
 {
+    uint64_t main_began = anchor_now_ns();
     uint32_t n = (uint32_t)anchor_number(argc, argv, "n", 20e6);
     int threads = (int)anchor_number(argc, argv, "threads", 2);
     double seconds = anchor_number(argc, argv, "seconds", 30);
-    uint32_t churn = (uint32_t)anchor_number(argc, argv, "churn", 0);
+    uint32_t churn = (uint32_t)anchor_number(argc, argv, "churn", 8);
     bool shuffled = !strcmp(anchor_text(argc, argv, "order", "random"), "random");
     if (threads < 1 || threads > ANCHOR_MAX_THREADS || n < 4 * (uint32_t)threads || n > 2000000000)
         anchor_die("threads 1..64, n 4 * threads..2e9");
@@ -42,7 +43,7 @@ int main(int argc, char **argv)
     uint64_t started = anchor_now_ns();
     boehm_heap_build(forests, threads, n, shuffled);
     double build_s = 1e-9 * (double)(anchor_now_ns() - started);
-    fprintf(stderr, "mutate begins\n");
+    anchor_mark("mutate begins", main_began);
     boehm_stops_begin();
     double cpu_s = anchor_cpu_s();
     started = anchor_now_ns();
@@ -61,7 +62,7 @@ int main(int argc, char **argv)
     }
     double wall_s = 1e-9 * (double)(anchor_now_ns() - started);
     cpu_s = anchor_cpu_s() - cpu_s;
-    fprintf(stderr, "mutate ends\n");
+    anchor_mark("mutate ends", main_began);
     printf("{\"collector\": \"boehm\", \"program\": \"mutate\", \"n\": %u, \"build_s\": %.3f, \"wall_s\": %.6f, "
            "\"cpu_s\": %.6f, \"mops\": %.6f",
            n, build_s, wall_s, cpu_s, mops);

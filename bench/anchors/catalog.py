@@ -72,9 +72,11 @@ def tests() -> List[Test]:
         Test("trees-frames", "trees", "the same with a frame pushed for every inner node",
              {"depth": 18, "threads": 2, "frames": "call"}, trees, collectors=(PYALLOC,)),
         _full("random", 1), _full("random", 2), _full("alloc", 1), _full("alloc", 2),
-        _mutate("mutate-20m", "20 million live objects, random order, two mutators", n=20_000_000, seconds=40),
-        _mutate("mutate-5m", "the same with 5 million", n=5_000_000, seconds=15),
-        _mutate("churn-5m", "5 million, ten objects of garbage an operation", n=5_000_000, seconds=10, churn=10),
+        _mutate("mutate-20m", "20 million live objects, random order, two mutators", n=20_000_000, seconds=40,
+                churn=8),
+        _mutate("mutate-5m", "the same with 5 million", n=5_000_000, seconds=15, churn=8),
+        _mutate("churn-5m", "5 million, a hundred objects of garbage an operation", n=5_000_000, seconds=10,
+                churn=100),
     ]
     found += [_alloc("bytes", size) for size in BYTES] + [_alloc("pointers", size) for size in POINTERS]
     return found + [_marking("bytes", 16), _marking("pointers", 16)]

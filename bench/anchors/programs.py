@@ -198,7 +198,7 @@ def measure(collector: Collector, test: Test, scale: float, timeout_s: float) ->
     if figures.get("whole") is False:
         raise AnchorError(f"objects were lost or changed: {' '.join(command)}")
     if test.traced:
-        figures.update(gctrace.shares(gctrace.parse(gctrace.between(lines, "mutate begins", "mutate ends"))))
+        figures.update(gctrace.shares(*gctrace.split(lines, "mutate begins", "mutate ends")))
     if test.program == "full" and figures["cycles"] < test.arguments["runs"]:
         raise AnchorError(f"only {figures['cycles']} collections: {' '.join(command)}")
     if figures.get("batches_marking") and figures.get("batches_outside"):

@@ -164,13 +164,20 @@ def test_shares_of_the_processors(gctrace):
     assert found["marking_share"] == pytest.approx((211 + 245 + 527 + 413) / (2 * (419 + 456)))
     assert found["total_share"] == pytest.approx((527 + 211) / (2 * 592))
     assert found["peak_over_goal"] == pytest.approx(319 / 305)
-    assert set(gctrace.shares([]).values()) == {None}
+    assert set(gctrace.shares([]).values()) == {None, 0}
 
 
-def test_lines_between_marks(gctrace):
-    lines = ["a", "mutate begins", "b", "c", "mutate ends", "d"]
-    assert gctrace.between(lines, "mutate begins", "mutate ends") == ["b", "c"]
-    assert gctrace.between(["a"], "mutate begins", "mutate ends") == ["a"]
+def test_cycles_between_marks(gctrace):
+    lines = REAL.splitlines()
+    marked = ["mutate begins @0.300s", lines[0], lines[1], "mutate ends @1.600s", lines[3]]
+    inside, after = gctrace.split(marked, "mutate begins", "mutate ends")
+    assert [one.number for one in inside] == [1, 2] and after == 1.477
+    assert gctrace.shares(inside, after)["total_share"] == pytest.approx((527 + 211) / (2 * 592))
+    marked[0], marked[3] = "mutate begins @0.500s", "mutate ends @1.400s"
+    inside, after = gctrace.split(marked, "mutate begins", "mutate ends")
+    assert [one.number for one in inside] == [2] and after is None
+    assert gctrace.shares(inside, after)["total_share"] is None
+    assert gctrace.split(lines, "mutate begins", "mutate ends") == ([], None)
 
 
 def test_utilisation(generations):

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/bits"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -167,11 +166,11 @@ func full() {
 
 func mutate() {
 	n, threads, shuffled := heapOptions()
-	seconds, churn := number("seconds", 30), int(number("churn", 0))
+	seconds, churn := number("seconds", 30), int(number("churn", 8))
 	started := time.Now()
 	buildForests(threads, n, shuffled)
 	built := time.Since(started).Seconds()
-	fmt.Fprintln(os.Stderr, "mutate begins")
+	mark("mutate begins")
 	before, cpu := readStops(), cpuSeconds()
 	started = time.Now()
 	var group sync.WaitGroup
@@ -185,7 +184,7 @@ func mutate() {
 	group.Wait()
 	wall := time.Since(started).Seconds()
 	cpu = cpuSeconds() - cpu
-	fmt.Fprintln(os.Stderr, "mutate ends")
+	mark("mutate ends")
 	after := readStops().since(before)
 	mops := 0.0
 	latency := new(histogram)

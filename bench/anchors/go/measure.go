@@ -8,7 +8,13 @@ import (
 	"runtime/metrics"
 	"strings"
 	"syscall"
+	"time"
 )
+
+var mainBegan = time.Now()
+
+// A line on stderr with the seconds since the program began, as gctrace lines have them.
+func mark(what string) { fmt.Fprintf(os.Stderr, "%s @%.3fs\n", what, time.Since(mainBegan).Seconds()) }
 
 func cpuSeconds() float64 {
 	var usage syscall.Rusage
