@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE / "anchors"))
 sys.path.append(str(HERE.parent))     # the tree's package, when none is installed
 
 import programs  # noqa: E402
+from catalog import PYALLOC  # noqa: E402
 from programs import AnchorError, Missing  # noqa: E402
 
 from pyalloc._bench import report, stats  # noqa: E402
@@ -142,7 +143,7 @@ def work(options: argparse.Namespace, folder: Path) -> int:
     try:
         built = programs.build_pyalloc(folder, options.lib, ["generations"])
     except Missing as why:
-        raise AnchorError(f"{why}; to get it: {programs.HINTS[programs.PYALLOC]}") from why
+        raise AnchorError(f"{why}; to get it: {programs.HINTS[PYALLOC]}") from why
     env = {name: value for name, value in os.environ.items() if name not in programs.TUNING}
     rows: List[Dict[str, Any]] = []
     samples = []

@@ -23,8 +23,6 @@ class Test(NamedTuple):
     workers: Optional[int] = None       # marking threads; None: as many as the collector likes
     traced: bool = False                # with gctrace lines
 
-    __test__ = False                    # no test case of pytest
-
     def scaled(self, scale: float) -> Dict[str, Value]:
         """The arguments with less work (1: all of it)."""
         found = dict(self.arguments)

@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import gctrace
 from catalog import ALL, BOEHM, GO, PYALLOC, Test
@@ -47,7 +47,7 @@ class Collector(NamedTuple):
     commands: Mapping[str, Tuple[str, ...]]     # by program
 
 
-def _call(command: Sequence[str], **options: Any) -> str:
+def _call(command: Sequence[Union[str, Path]], **options: Any) -> str:
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", **options)
     except OSError as error:
@@ -55,7 +55,7 @@ def _call(command: Sequence[str], **options: Any) -> str:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line]
         raise Missing((lines or done.stderr.strip().splitlines() or ["no message"])[0][:200])
-    return done.stdout
+    return str(done.stdout)
 
 
 def compiler() -> List[str]:

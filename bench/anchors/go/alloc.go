@@ -14,12 +14,12 @@ type (
 )
 
 var (
-	sinkBytes8 *[8]byte
-	sinkBytes16 *[16]byte
-	sinkBytes32 *[32]byte
-	sinkBytes64 *[64]byte
-	sinkBytes256 *[256]byte
-	sinkBytes1024 *[1024]byte
+	sinkBytes8     *[8]byte
+	sinkBytes16    *[16]byte
+	sinkBytes32    *[32]byte
+	sinkBytes64    *[64]byte
+	sinkBytes256   *[256]byte
+	sinkBytes1024  *[1024]byte
 	sinkPointers16 *pointers2
 	sinkPointers64 *pointers8
 )
