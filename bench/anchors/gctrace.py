@@ -49,7 +49,8 @@ def parse(lines: Iterable[str]) -> List[Cycle]:
         if match:
             g = match.groups()
             times = [float(value) for value in g[3:11]]
-            found.append(Cycle._make([int(g[0]), float(g[1]), *times, *map(int, g[11:15]), int(g[17]), g[18] is not None]))
+            heap_mb = [int(value) for value in g[11:15]]
+            found.append(Cycle._make([int(g[0]), float(g[1]), *times, *heap_mb, int(g[17]), g[18] is not None]))
     return found
 
 
