@@ -37,8 +37,8 @@ class Test(NamedTuple):
 
 
 _STOPS = ("stop_p99_us", "stop_max_us")
-_MUTATE = ("mops", "op_p50_ns", "op_p99_ns", "op_p999_ns", "op_max_us", *_STOPS, "background_share", "total_share",
-           "peak_over_goal")
+_MUTATE = ("mops", "op_p50_ns", "op_p99_ns", "op_p999_ns", "op_max_us", *_STOPS, "background_share", "idle_share",
+           "total_share", "peak_over_goal")
 
 
 def _full(order: str, workers: int) -> Test:

@@ -77,6 +77,7 @@ def shares(cycles: Sequence[Cycle], next_s: Optional[float] = None) -> Dict[str,
 
     background_share   background marking / (time of marking * processors): nominally 0.25
     marking_share      background + assists of the same
+    idle_share         marking on processors that the collector took for idle, of the same
     total_share        background + assists / (time * processors), from the start of the first cycle to that of
                        the last (or to next_s), so that marking and rest are both whole; None with one start
     peak_over_goal     the largest heap at the end of marking / its goal
@@ -88,7 +89,7 @@ def shares(cycles: Sequence[Cycle], next_s: Optional[float] = None) -> Dict[str,
     if len(settled) >= 3:
         settled = settled[1:]
     found: Dict[str, Optional[float]] = dict.fromkeys(
-        ("background_share", "marking_share", "total_share", "peak_over_goal"))
+        ("background_share", "marking_share", "idle_share", "total_share", "peak_over_goal"))
     found["cycles_settled"] = len(settled)
     marking_ms = sum(one.mark_ms * one.processors for one in settled)
     if marking_ms > 0:
@@ -96,6 +97,7 @@ def shares(cycles: Sequence[Cycle], next_s: Optional[float] = None) -> Dict[str,
         assists = sum(one.assist_ms for one in settled)
         found["background_share"] = background / marking_ms
         found["marking_share"] = (background + assists) / marking_ms
+        found["idle_share"] = sum(one.idle_ms for one in settled) / marking_ms
     starts = [one.started_s for one in settled] + ([] if next_s is None else [next_s])
     if len(starts) >= 2 and starts[-1] > starts[0]:
         taken = sum(one.background_ms + one.assist_ms for one in settled[:len(starts) - 1])

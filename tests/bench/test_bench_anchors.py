@@ -162,6 +162,7 @@ def test_shares_of_the_processors(gctrace):
     found = gctrace.shares(gctrace.parse(REAL.splitlines()))
     assert found["background_share"] == pytest.approx((211 + 245) / (2 * (419 + 456)))
     assert found["marking_share"] == pytest.approx((211 + 245 + 527 + 413) / (2 * (419 + 456)))
+    assert found["idle_share"] == 0
     assert found["total_share"] == pytest.approx((527 + 211) / (2 * 592))
     assert found["peak_over_goal"] == pytest.approx(319 / 305)
     assert set(gctrace.shares([]).values()) == {None, 0}
