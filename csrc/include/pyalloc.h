@@ -25,6 +25,20 @@ int pa_abi_version(void);
 /* "major.minor.patch", a static string. */
 const char *pa_version(void);
 
+/* ---- Run-time options: PYALLOC_* in the environment, read once when the library is loaded -------- */
+
+typedef struct pa_option_info {
+    const char *name;         /* the variable; PYALLOC_DEBUG=key for the keys of that list */
+    const char *type;         /* BOOL, MS, PERCENT (off is -1), BYTES (off is INT64_MAX) or NUMBER */
+    const char *default_text;
+    const char *source;       /* the variable that set it, or "default" */
+    const char *doc;
+    int64_t value;
+} pa_option_info;
+
+/* Fills *out for option index, 0 and up; false behind the last. The strings are static. */
+bool pa_option(int index, pa_option_info *out);
+
 /* ---- Explicit allocation (DESIGN: the malloc family) ---------------------------------------- */
 
 /* At least nbytes of memory, aligned to 16 (to 8 when nbytes <= 8); contents undefined.
