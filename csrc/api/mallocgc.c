@@ -37,18 +37,18 @@ static PA_COLD _Noreturn void abort_outside(void)
 static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
 {
     pa_collector *gc = &pa_the_gc;
+    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
     if (p->cache.gc->marking) {
         pa_assist_charge(p, nbytes);
+    } else if (PA_LIKELY(live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed))) {
         return;
-    }
-    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
-    if (PA_LIKELY(live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed)))
-        return;
-    if (!pa_gc_request()) { /* no thread to be had: this one collects */
+    } else if (!pa_gc_request()) { /* no thread to be had: this one collects */
         pa_world_leave(p);
         pa_gc_run_here();
         pa_world_enter(p);
     }
+    if (PA_UNLIKELY(live + nbytes > atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed)))
+        pa_assist_wait(p);
 }
 
 static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)

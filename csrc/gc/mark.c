@@ -5,7 +5,8 @@
  * with release) are seen.
  *
  * What costs is the cache misses of a random graph: mark bit and object, two lines that nobody has touched
- * (and pointer bits, where a span's objects are of several types).  An entry taken from the work stack therefore waits in a short first-in-first-out ring
+ * (and pointer bits, where a span's objects are of several types).  An entry taken from the work stack
+ * therefore waits in a short first-in-first-out ring
  * in front of the scan, with the lines prefetched; by the time it comes out, they are there (Cher,
  * Hosking, Vitek, "Software prefetching for mark-sweep garbage collection", ASPLOS 2004).  Everything else about
  * a pointer comes from the side tables, which are small (heap/gcside.h).
