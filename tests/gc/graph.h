@@ -191,7 +191,8 @@ static void make_object(void **out, void **birth, uint64_t id, uint64_t *random)
         count = huge < 2 ? 5000 + random_below(random, 13000) : count * 3;
         o = *out = must(pa_new_conservative(sizeof(object) + count * 8));
         for (size_t j = 0; j < count; j++) {
-            uint64_t junk = random_below(random, 2) ? random_next(random) : (uintptr_t)o + random_below(random, 1 << 22);
+            uint64_t near = (uintptr_t)o + random_below(random, 1 << 22);
+            uint64_t junk = random_below(random, 2) ? random_next(random) : near;
             if (random_below(random, 4) == 0)
                 store_plainly(&o->slots[j], (void *)(uintptr_t)(junk | 1));
         }
