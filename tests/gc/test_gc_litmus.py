@@ -9,7 +9,6 @@ from gc_programs import MODES
 
 CASES = ["move", "delete", "store_into_black", "copy", "clear", "handle", "weak", "unbarriered", "conservative",
          "register", "new_thread", "race", "frames"]
-# Points where the held thread is inside of a stop, or that only the mutators pass: no step can be made there.
 SEEN = re.compile(r"litmus: (\w+), ([-.\w]+): (\d+) steps in (\d+) cycles(?:, held (\d+) times)?")
 
 
