@@ -1,6 +1,6 @@
-/* weak.c - weak handles and cleanups.
+/* weak.c - handles, weak handles and cleanups.
  *
- *     weak case=basics|resurrect|cleanups|notify [mode=4] [tenths=5] [seed=1]
+ *     weak case=basics|handles|resurrect|cleanups|notify [mode=4] [tenths=5] [seed=1]
  */
 #include "gc_test.h"
 
@@ -72,6 +72,31 @@ static void basics(void)
     pa_weak_free(first);
     pa_weak_free(second);
     pa_frame_pop(&frame);
+    pa_leave();
+}
+
+/* ---- Handles are counted exactly ---- */
+
+static void handles(void)
+{
+    enum { HANDLES = 1000 };
+    static pa_handle *all[HANDLES];
+    REQUIRE(gc_stats().handles == 0);
+    enter();
+    for (uint64_t i = 0; i < HANDLES; i++) {
+        REQUIRE((all[i] = pa_handle_new(new_node(type, i))));
+        REQUIRE(gc_stats().handles == i + 1, "%" PRIu64 " handles, not %" PRIu64, gc_stats().handles, i + 1);
+    }
+    pa_gc();
+    for (uint64_t i = 0; i < HANDLES; i++) {
+        met_as(pa_handle_get(all[i]), i);
+        if (i % 2)
+            pa_leave(); /* inside or not */
+        pa_handle_free(all[i]);
+        if (i % 2)
+            enter();
+        REQUIRE(gc_stats().handles == HANDLES - i - 1, "%" PRIu64 " handles", gc_stats().handles);
+    }
     pa_leave();
 }
 
@@ -297,6 +322,8 @@ int main(int argc, char **argv)
     type = node_type(1);
     if (strcmp(name, "basics") == 0)
         basics();
+    else if (strcmp(name, "handles") == 0)
+        handles();
     else if (strcmp(name, "resurrect") == 0)
         resurrections((double)option(argc, argv, "tenths", 5) * 0.1);
     else if (strcmp(name, "cleanups") == 0)
