@@ -1,6 +1,6 @@
 """Explicit-state model of write barriers: which of them keep every reachable object, and which lose one.
 
-A few objects of one slot each, one root slot that is written through the barrier (a handle), two mutators with two
+A few objects of one slot each, one root slot that is written through the barrier (a handle), mutators with one or two
 registers each (a frame), one collector.  The collector greys the root slot, scans each mutator's frame once, at a
 moment of its own choosing, while the other runs, and blackens grey objects one by one; when nothing is grey and all
 frames were scanned it ends the cycle.  Mutators load, store, copy, drop and allocate all the time.  At the end
@@ -12,8 +12,8 @@ and writes.  So two stores to one slot may overlap.  `atomic_stores` makes it on
 The policies are `POLICIES`; all allocate black unless said.  rescan: the frames are scanned again in the final stop,
 and marking goes on inside of it.
 
-Objects that nothing reachable or grey leads to are free: they are the ones to allocate.  Free and renamed objects
-would blow the space up, so canonical numbers objects in the order in which a walk from the roots meets them.
+Objects that nothing reachable or grey leads to are free: they are the ones to allocate.  So that names of objects do
+not blow the space up, canonical numbers them in the order in which a walk from the roots meets them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class State(NamedTuple):
     colours: Tuple[int, ...]
     root: int
     root_scanned: bool
-    frames: Tuple[Tuple[int, int], ...]
+    frames: Tuple[Tuple[int, ...], ...]
     scanned: Tuple[bool, ...]
     pending: Tuple[Tuple[int, int], ...]       # a store under way: (place, new value); place 0 the root, -1 none
 
@@ -68,13 +68,15 @@ IDLE = (-1, NIL)
 class Model:
     goals = {"the cycle is over": lambda state: state.phase == "done"}
 
-    def __init__(self, policy: str, objects: int = 3, mutators: int = 2, atomic_stores: bool = False):
-        self.policy, self.nobjects, self.nmutators = POLICIES[policy], objects, mutators
+    def __init__(self, policy: str, objects: int = 2, registers: Tuple[int, ...] = (2, 1), atomic_stores: bool = False):
+        self.policy, self.nobjects, self.nmutators = POLICIES[policy], objects, len(registers)
+        self.registers = registers
         self.atomic_stores = atomic_stores
 
     def initial(self) -> State:
         n, m = self.nobjects, self.nmutators
-        return State("setup", (NIL,) * n, (WHITE,) * n, NIL, False, ((NIL, NIL),) * m, (False,) * m, (IDLE,) * m)
+        frames = tuple((NIL,) * r for r in self.registers)
+        return State("setup", (NIL,) * n, (WHITE,) * n, NIL, False, frames, (False,) * m, (IDLE,) * m)
 
     def at_rest(self, state: State) -> bool:
         return state.phase == "done"
@@ -107,9 +109,8 @@ class Model:
     def canonical(self, state: State) -> State:
         if state.phase == "done":
             return state
-        swapped = sorted(range(self.nmutators), key=lambda m: (state.scanned[m], state.pending[m] != IDLE))
-        state = state._replace(**{name: tuple(getattr(state, name)[m] for m in swapped)
-                                  for name in ("frames", "scanned", "pending")})
+        frames = tuple((f[1], f[0]) if len(f) == 2 and f[0] == NIL else f for f in state.frames)
+        state = state._replace(frames=frames)
         order = self.walk(state, self.roots(state))
         grey = [o + 1 for o, colour in enumerate(state.colours) if colour == GREY]
         order += [o for o in self.walk(state, grey) if o not in order]
@@ -120,7 +121,7 @@ class Model:
             tuple(rename[state.slots[o - 1]] for o in order) + (NIL,) * rest,
             tuple(state.colours[o - 1] for o in order) + (WHITE,) * rest,
             rename[state.root], state.root_scanned,
-            tuple((rename[a], rename[b]) for a, b in state.frames), state.scanned,
+            tuple(tuple(rename[o] for o in frame) for frame in state.frames), state.scanned,
             tuple((rename[place], rename[value]) for place, value in state.pending))
 
     # ---- Steps
@@ -154,7 +155,7 @@ class Model:
         return state._replace(scanned=state.scanned[:m] + (True,) + state.scanned[m + 1:])
 
     def set_register(self, state: State, m: int, r: int, o: int) -> State:
-        frame = (o, state.frames[m][1]) if r == 0 else (state.frames[m][0], o)
+        frame = state.frames[m][:r] + (o,) + state.frames[m][r + 1:]
         return state._replace(frames=state.frames[:m] + (frame,) + state.frames[m + 1:])
 
     def mutate(self, state: State, m: int) -> Iterator[Tuple[str, State]]:
@@ -162,19 +163,20 @@ class Model:
             yield "store writes", self.store_writes(state, m)
             return
         frame = state.frames[m]
-        for r in (0, 1):
-            if frame[r] != state.root:
-                yield "load root", self.set_register(state, m, r, state.root)
-            if frame[1 - r] != NIL and frame[r] != state.slots[frame[1 - r] - 1]:
-                yield "load", self.set_register(state, m, r, state.slots[frame[1 - r] - 1])
-            if frame[r] != NIL:
+        for r, held in enumerate(frame):
+            found = {state.root: "load root"}
+            found.update({state.slots[o - 1]: "load" for o in frame if o != NIL})
+            for value, label in found.items():
+                if value != NIL and value != held:
+                    yield label, self.set_register(state, m, r, value)
+            if held != NIL:
                 yield "drop", self.set_register(state, m, r, NIL)
-            if frame[r] == NIL:
+            else:
                 yield from self.allocate(state, m, r)
-            for place in {0, frame[1 - r], frame[r]} - {NIL} | {0}:
-                for value in {frame[r], NIL}:
-                    begun = self.store_begins(state, m, place, value)
-                    yield "store", self.store_writes(begun, m) if self.atomic_stores else begun
+        for place in {NIL, *frame}:
+            for value in {NIL, *frame}:
+                begun = self.store_begins(state, m, place, value)
+                yield "store", self.store_writes(begun, m) if self.atomic_stores else begun
 
     def allocate(self, state: State, m: int, r: int) -> Iterator[Tuple[str, State]]:
         grey = [o + 1 for o, colour in enumerate(state.colours) if colour == GREY]
