@@ -32,6 +32,7 @@ pa_collector pa_the_gc = {
     .mode = PA_GC_CONCURRENT,
     .trace_fd = -1,
     .trigger_bytes = UINT64_MAX,
+    .goal_bytes = UINT64_MAX,
 };
 
 static void set_phase(pa_gc_phase phase)
@@ -176,6 +177,7 @@ void pa_gc_commit_locked(void)
     pa_collector *gc = &pa_the_gc;
     pa_pacer_commit(&gc->pacer, unmanaged_bytes());
     atomic_store_explicit(&gc->trigger_bytes, gc->pacer.trigger, memory_order_relaxed);
+    atomic_store_explicit(&gc->goal_bytes, gc->pacer.goal, memory_order_relaxed);
 }
 
 static double processor_share(uint64_t ns, uint64_t wall_ns, unsigned processors)

@@ -3,8 +3,9 @@
  * Marker 0 is the thread that drives the cycle; the others are background threads started with the first cycle
  * that can use them.  Their shares come from the pacer: dedicated workers mark all the time, one fractional
  * worker part of it (Go: a quarter of the processors, runtime/mgcpacer.go).  When processors are idle -
- * measured: the process's processor time less the collector's, over the last millisecond - everybody may mark
- * all the time, which is what makes a collection that the program waits for short.
+ * measured: the process's processor time less the collector's, over the last millisecond, and whether our own
+ * slices there are interrupted - everybody may mark all the time, which is what makes a collection that the
+ * program waits for short.
  *
  * A marker works in slices of SLICE_BYTES of scan work between pa_world_gc_begin and _end.  It is "active" from
  * before it takes work until it has handed back what is left.  So: no buffer in the pool, nobody active, and
@@ -15,17 +16,16 @@
 #include "sys/thread.h"
 
 #define SLICE_BYTES ((uint64_t)128 * 1024)
-enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, SPINS = 300 };
+enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, BACK_OFF_NS = 20 * 1000 * 1000, SPINS = 300 };
 static const double idle_margin = 0.4; /* of a processor that must be unused before we take it */
 
 typedef enum role { ROLE_IDLE, ROLE_FRACTIONAL, ROLE_DEDICATED } role;
 
 /* ---- One slice ---- */
 
-static void account(role r, bool idle, uint64_t cpu_ns)
+static void account(bool as_idle, uint64_t cpu_ns)
 {
     pa_collector *gc = &pa_the_gc;
-    bool as_idle = r == ROLE_IDLE || idle;
     atomic_fetch_add_explicit(as_idle ? &gc->idle_cpu_ns : &gc->background_cpu_ns, cpu_ns, memory_order_relaxed);
 }
 
@@ -85,18 +85,33 @@ typedef struct share {
     unsigned dry;               /* slices in a row without work */
 } share;
 
-/* How long the marker should rest before its next slice, 0: none. */
-static int64_t rest_ns(role r, const share *s)
+/* How far its share is used up, ns of wall time; <= 0: it may mark. */
+static int64_t ahead_ns(role r, const share *s)
 {
-    pa_collector *gc = &pa_the_gc;
-    if (r == ROLE_DEDICATED || atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
-        atomic_load_explicit(&gc->flat_out, memory_order_relaxed))
+    if (r == ROLE_DEDICATED)
         return 0;
     if (r == ROLE_IDLE)
         return 2 * TICK_NS;
-    double due_ns = (double)s->used_ns / gc->pacer.fractional_utilization;
-    int64_t ahead_ns = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
-    return ahead_ns > TICK_NS / 4 ? ahead_ns : 0;
+    double due_ns = (double)s->used_ns / pa_the_gc.pacer.fractional_utilization;
+    int64_t ahead = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
+    return ahead > TICK_NS / 4 ? ahead : 0;
+}
+
+/* A slice on what we took for an idle processor went slowly: somebody else wants it, perhaps another process. */
+static void notice_competition(uint64_t wall_ns, uint64_t cpu_ns)
+{
+    if (wall_ns > TICK_NS / 2 && cpu_ns < wall_ns / 4 * 3) {
+        atomic_store_explicit(&pa_the_gc.not_idle_before_ns, pa_clock_now_ns() + BACK_OFF_NS, memory_order_relaxed);
+        atomic_store_explicit(&pa_the_gc.idle_allowed, false, memory_order_relaxed);
+    }
+}
+
+static bool may_mark_beyond_share(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    return atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
+           atomic_load_explicit(&gc->flat_out, memory_order_relaxed) ||
+           atomic_load_explicit(&gc->waiting, memory_order_relaxed);
 }
 
 /* Marks one slice or rests; returns when either is over or the word moved. */
@@ -104,19 +119,21 @@ static void mark_or_rest(role r, share *s, pa_gcwork *work)
 {
     pa_collector *gc = &pa_the_gc;
     uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
-    int64_t rest = rest_ns(r, s);
-    if (rest) {
-        pa_thread_wait(&gc->work_word, word, rest < TICK_NS ? rest : TICK_NS);
+    int64_t ahead = ahead_ns(r, s);
+    bool idle = ahead > 0;
+    if (idle && !may_mark_beyond_share()) {
+        pa_thread_wait(&gc->work_word, word, ahead < TICK_NS ? ahead : TICK_NS);
         return;
     }
-    bool idle = r != ROLE_DEDICATED && atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
-    uint64_t before_ns = pa_clock_thread_cpu_ns();
+    uint64_t before_ns = pa_clock_thread_cpu_ns(), start_ns = pa_clock_now_ns();
     pa_world_gc_begin();
     bool worked = mark_slice(work, true);
     pa_world_gc_end();
     uint64_t cpu_ns = pa_clock_thread_cpu_ns() - before_ns;
-    account(r, idle, cpu_ns);
-    if (!idle)
+    account(idle, cpu_ns);
+    if (idle)
+        notice_competition(pa_clock_now_ns() - start_ns, cpu_ns);
+    else
         s->used_ns += cpu_ns;
     s->dry = worked ? 0 : s->dry + 1;
     if (s->dry == 0)
@@ -200,7 +217,8 @@ static void tick(meter *last)
            ours = (double)(now.gc_ns - last->gc_ns);
     double busy = used > ours ? (used - ours) / wall : 0;
     bool before = atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
-    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin;
+    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin &&
+                   now.wall_ns >= atomic_load_explicit(&gc->not_idle_before_ns, memory_order_relaxed);
     atomic_store_explicit(&gc->idle_allowed, allowed, memory_order_relaxed);
     if (allowed && !before)
         wake_workers();

@@ -80,6 +80,7 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     __atomic_store_n(&s->sweepgen, sweepgen, __ATOMIC_RELAXED);
     pa_span_set_state(s, PA_SPAN_MANAGED);
     count_pages(h, s, true);
+    pa_gcside_set_layout(s, PA_LAYOUT_UNSET);
     set_page_info(s, true);
     return s;
 }
@@ -264,6 +265,8 @@ static pa_span *find_in_central(pa_heap *h, pa_mcentral *m, uint32_t sweepgen, u
             *freed_bytes += freed_bytes_of(s, &out);
             set_swept(s, sweepgen);
         }
+        if (s->alloc_count == 0 && s->layout != PA_LAYOUT_UNSET)
+            pa_gcside_set_layout(s, PA_LAYOUT_UNSET);
         if (s->alloc_count < s->nelems)
             return s;
         pa_managed_uncache_span(h, s);

@@ -77,3 +77,16 @@ void pa_object_write_pointer_bits(uintptr_t obj, size_t slot_bytes, const uint64
             write_one(obj + i * element_bytes, mask, element_words);
     write_one(obj + used, NULL, (slot_bytes - used) / 8);
 }
+
+void pa_object_mix_layouts(pa_span *s)
+{
+    static const uint64_t all = 1, none = 0;
+    size_t slot_bytes = pa_span_element_bytes(s), nwords = slot_bytes / 8;
+    bool is_type = s->layout >= PA_LAYOUT_FIRST_TYPE;
+    const uint64_t *mask = is_type ? &pa_layout_masks[s->layout] : s->layout == PA_LAYOUT_ALL ? &all : &none;
+    size_t element_words = is_type && nwords > 64 ? 64 : is_type ? nwords : 1;
+    size_t count = is_type ? 1 : nwords;
+    for (uint32_t i = 0; i < s->nelems; i++)
+        pa_object_write_pointer_bits(s->base + i * slot_bytes, slot_bytes, mask, element_words * 8, count);
+    pa_gcside_set_layout(s, PA_LAYOUT_BITMAP);
+}

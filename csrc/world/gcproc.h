@@ -1,8 +1,8 @@
 /* gcproc.h - the managed half of a P: inside or outside, its spans, roots, barrier and mark work.
  *
- * Made when a thread first goes inside and kept with the P; until then the mcache's `gc` points at a constant
- * that is never inside.  The owner thread writes everything while inside; who stopped the P (world/stw.h) does so on its behalf while it is outside and its
- * stop flag is set.
+ * Made when a thread first goes inside and kept with the P; until then the mcache's `gc` points at
+ * a constant that is never inside.  The owner thread writes everything while inside; who stopped
+ * the P (world/stw.h) does so on its behalf while it is outside and its stop flag is set.
  */
 #ifndef PA_GCPROC_H
 #define PA_GCPROC_H
