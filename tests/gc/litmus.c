@@ -514,6 +514,23 @@ static void step_frames(void)
 
 static void end_frames(void) { pa_frame_pop(&wide_frame); }
 
+/* Live objects are found, and take weak handles and cleanups, whatever the sweeper is doing to their span. */
+static void step_find(void)
+{
+    size_t i = full_holder();
+    node *p = in_holder(i);
+    REQUIRE(pa_find_object(&p->slots[0]) == p && pa_object_bytes(p) >= sizeof(node) + 8, "a live object is not found");
+    pa_weak *weak = pa_weak_new(p);
+    REQUIRE(weak && pa_weak_get(weak) == p, "errno %d", errno);
+    pa_weak_free(weak);
+    if (below(50) == 0) {
+        clear_holder(i);
+        fill(i); /* so that spans have something to be swept */
+        for (int k = 0; k < 100; k++)
+            new_node(victim_type, 1);
+    }
+}
+
 typedef struct litmus {
     const char *name;
     void (*begin)(void), (*step)(void), (*end)(void);
@@ -533,6 +550,7 @@ static const litmus cases[] = {
     {"new_thread", fill_half, step_new_thread, NULL},
     {"race", begin_race, step_race, end_race},
     {"frames", begin_frames, step_frames, end_frames},
+    {"find", fill_half, step_find, NULL},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -8,7 +8,7 @@ from cprograms import must_pass
 from gc_programs import MODES
 
 CASES = ["move", "delete", "store_into_black", "copy", "clear", "handle", "weak", "unbarriered", "conservative",
-         "register", "new_thread", "race", "frames"]
+         "register", "new_thread", "race", "frames", "find"]
 SEEN = re.compile(r"litmus: (\w+), ([-.\w]+): (\d+) steps in (\d+) cycles(?:, held (\d+) times)?")
 
 
@@ -33,7 +33,7 @@ def test_litmus_release_build(built, case):
     litmus(built, "plain", case, 4, 3)
 
 
-@pytest.mark.parametrize("case", ["move", "copy", "handle", "weak", "unbarriered", "race", "new_thread", "frames"])
+@pytest.mark.parametrize("case", ["move", "copy", "handle", "weak", "unbarriered", "race", "new_thread", "frames", "find"])
 def test_litmus_tsan(built, case):
     litmus(built, "tsan", case, 4, 3, ballast=4000)
 
