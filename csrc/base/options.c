@@ -158,6 +158,7 @@ static unsigned warn_malformed(const char *name, const char *value, const char *
     } texts[] = {
         {"BOOL", "not 0 or 1"},
         {"MS", "not a number of milliseconds"},
+        {"COUNT", "not a number"},
         {"PERCENT", "not a percentage or off"},
         {"BYTES", "not a size such as 512MiB, or off"},
         {"NUMBER", "not a list of key=number"},

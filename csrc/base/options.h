@@ -4,7 +4,7 @@
  * pa_options_load, which the library's constructor calls; code that runs before that (the loader allocates)
  * sees the defaults.  Nothing writes them afterwards, so they are read without any order.
  *
- * Types: BOOL 1/0 true/false yes/no on/off; MS milliseconds; PERCENT a number or "off" (-1);
+ * Types: BOOL 1/0 true/false yes/no on/off; MS milliseconds; COUNT a number; PERCENT a number or "off" (-1);
  * BYTES a number with an optional B, KiB, MiB, GiB or TiB, or "off" (INT64_MAX), as Go's GOMEMLIMIT.
  */
 #ifndef PA_OPTIONS_H
@@ -23,7 +23,9 @@
     X(gogc, "PYALLOC_GOGC", PERCENT, 100, "100", "GOGC",                                                     \
       "growth of the managed heap that starts a collection, in percent of what is live, or off")             \
     X(memlimit, "PYALLOC_MEMLIMIT", BYTES, INT64_MAX, "off", "GOMEMLIMIT",                                   \
-      "soft limit of the memory that pyalloc uses: bytes, 512MiB, or off")
+      "soft limit of the memory that pyalloc uses: bytes, 512MiB, or off")                                   \
+    X(gc_workers, "PYALLOC_GC_WORKERS", COUNT, 0, "0", NULL,                                                 \
+      "threads that may mark at once, 0: as many as there are processors")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */
 #define PA_DEBUG_KEYS(X)                                                                                     \

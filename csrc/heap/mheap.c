@@ -13,7 +13,11 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "heap/gcside.h"
+#include "heap/special.h"
 #include "sys/vm.h"
+
+#define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
 
 /* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
 static const uintptr_t first_arena_hint = (uintptr_t)0xc0 << 32;
@@ -109,6 +113,12 @@ bool pa_heap_init_locked(pa_heap *h)
                 h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
+    h->specials.lock.rank = PA_RANK_SPECIAL;
+    h->specials.records.object_bytes = sizeof(pa_special);
+    h->specials.records.align = _Alignof(pa_special);
+    h->specials.weaks.object_bytes = sizeof(struct pa_weak);
+    h->specials.weaks.align = _Alignof(struct pa_weak);
+    atomic_store_explicit(&h->sweepgen, 4, memory_order_relaxed);
     h->arena_records.object_bytes = sizeof(pa_arena);
     h->arena_records.align = _Alignof(pa_arena);
     pa_lock_acquire(&h->lock);
@@ -340,6 +350,12 @@ void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
     pa_lock_release(&h->lock);
 }
 
+static void forbid_huge(uintptr_t run, size_t nbytes)
+{
+    uintptr_t from = pa_round_down(run, HUGE_PAGE_BYTES), to = pa_round_up(run + nbytes, HUGE_PAGE_BYTES);
+    pa_vm_huge((void *)from, to - from, false);
+}
+
 size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
 {
     size_t os_page = pa_vm_page_size_bytes();
@@ -355,6 +371,8 @@ size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
             break;
         size_t nbytes = npages << PA_PAGE_SHIFT;
         bool ok = pa_vm_release((void *)run, nbytes);
+        if (ok && pa_gcside_of(run)) /* advised as huge: the kernel must not fill the hole again */
+            forbid_huge(run, nbytes);
         pa_lock_acquire(&h->lock);
         free_run_locked(h, run, npages, ok);
         if (ok)

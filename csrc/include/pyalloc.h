@@ -1,8 +1,9 @@
 /* pyalloc.h - the public C interface of pyalloc, Go's memory manager as a library.
  *
  * Sizes are bytes unless a name says otherwise.  Every function may be called from any thread at
- * any time, except inside a signal handler.  The text between the two cffi markers is plain C
- * declarations: the Python package reads the same text, so the two cannot drift apart.
+ * any time, except inside a signal handler; those on managed objects say what else they ask for.
+ * The text between the two cffi markers is plain C declarations: the Python package reads the same
+ * text, so the two cannot drift apart.
  */
 #ifndef PYALLOC_H
 #define PYALLOC_H
@@ -87,10 +88,165 @@ bool pa_size_class(int size_class, pa_size_class_info *out);
 /* Class that serves nbytes: 1..66, or 0 for large (> 32 KiB). */
 int pa_size_class_of(size_t nbytes);
 
+/* ---- Managed objects: the collector ------------------------------------------------------------
+ *
+ * Managed objects are found and freed by a concurrent, non-moving mark-sweep collector (Go: runtime/
+ * mgc.go). A thread touches them only while it is *inside*: between pa_enter and pa_leave. Inside it must
+ * poll often (pa_safepoint; every allocation polls too) and must not block; a stop of the world waits for
+ * it. Across a poll, an object stays only when a root leads to it: a frame, a handle, a registered range or
+ * another reachable object. Pointers into an object (interior pointers) keep it too.
+ *
+ * Every pointer store into managed objects, handles and barriered ranges goes through pa_store,
+ * pa_store_range or pa_clear_range; frames and locals are plain C variables. Loads are plain.
+ */
+
+/* Makes the calling thread inside; attaches it the first time. Nests. False with ENOMEM. May wait for a
+ * stop of the world to end. */
+bool pa_enter(void);
+/* Ends the matching pa_enter. Frames that are still pushed stay roots. */
+void pa_leave(void);
+/* Lets a waiting collector stop this thread here. Inside only. */
+void pa_safepoint(void);
+/* Is the calling thread inside? */
+bool pa_is_inside(void);
+/* pa_enter that never waits: false also while the world is being stopped. */
+bool pa_try_enter(void);
+
+/* A fixed layout: which words hold pointers. Immutable, lives for ever, equal layouts are one type. */
+typedef struct pa_type pa_type;
+/* nbytes > 0, a multiple of 8 when there are pointers; offsets are multiples of 8, ascending, below nbytes.
+ * NULL with EINVAL or ENOMEM. Any thread, inside or not. */
+const pa_type *pa_type_new(size_t nbytes, const size_t *pointer_offsets, size_t pointer_count);
+size_t pa_type_bytes(const pa_type *type);
+
+/* Zeroed objects; NULL with ENOMEM (or on overflow). Inside only; polls, may collect. */
+void *pa_new(const pa_type *type);
+void *pa_new_array(const pa_type *type, size_t count);
+void *pa_new_pointers(size_t count);
+/* Pointer-free bytes; up to 15 bytes several may share one 16-byte block (Go's tiny allocator). */
+void *pa_new_bytes(size_t nbytes);
+/* Any aligned word may be a pointer; written without a barrier, scanned again in the final stop. */
+void *pa_new_conservative(size_t nbytes);
+
+/* *slot = value, with the write barrier while marking (hybrid: shades the old and the new value). slot lies in
+ * a managed object, a handle or a barriered range. Inside only. Store-release. */
+void pa_store(void **slot, void *value);
+/* memmove of count pointers with the barrier. */
+void pa_store_range(void **to, void *const *from, size_t count);
+void pa_clear_range(void **slots, size_t count);
+/* A pointer out of a conservative object or an unbarriered range; shades it. Inside only. */
+void *pa_load_unbarriered(void *const *slot);
+
+/* Start of the live managed object that p points into, or NULL. Inside only. */
+void *pa_find_object(const void *p);
+/* Usable bytes of the managed object at obj (its size class); 0 when it is none. Inside only. */
+size_t pa_object_bytes(const void *obj);
+
+/* A shadow stack of pointer variables: roots of the thread that pushed it. Lives in the caller's C frame,
+ * popped in reverse order. slots are cleared by pa_frame_push. Inside only. */
+typedef struct pa_frame {
+    struct pa_frame *up;
+    void **slots;
+    size_t count;
+} pa_frame;
+void pa_frame_push(pa_frame *frame, void **slots, size_t count);
+void pa_frame_pop(pa_frame *frame);
+
+/* A root that lives until it is freed; any thread may use it. */
+typedef struct pa_handle pa_handle;
+/* NULL with ENOMEM. Inside only. */
+pa_handle *pa_handle_new(void *obj);
+void *pa_handle_get(const pa_handle *handle);
+void pa_handle_set(pa_handle *handle, void *obj);
+/* Inside or not; never waits: while the world is stopped the handle is queued. */
+void pa_handle_free(pa_handle *handle);
+
+typedef enum pa_roots_flags {
+    PA_ROOTS_BARRIERED = 0,     /* pointer slots, written through pa_store */
+    PA_ROOTS_UNBARRIERED = 1,   /* written plainly: scanned again in the final stop, read by pa_load_unbarriered */
+    PA_ROOTS_CONSERVATIVE = 3   /* unbarriered, and any word may be no pointer at all */
+} pa_roots_flags;
+/* Registers [base, base + nbytes) of pointer slots outside the managed heap. 0, or EINVAL (alignment, overlap,
+ * unknown flags) or ENOMEM. Any thread. */
+int pa_roots_add(void *base, size_t nbytes, int flags);
+/* 0, or EINVAL when base was not registered. Any thread. */
+int pa_roots_remove(void *base);
+
+/* Does not keep its object. NULL with ENOMEM; EINVAL when obj is no managed object. Inside only. */
+typedef struct pa_weak pa_weak;
+pa_weak *pa_weak_new(void *obj);
+/* The object, or NULL once it was found unreachable. Inside only. */
+void *pa_weak_get(pa_weak *weak);
+/* Inside or not. */
+void pa_weak_free(pa_weak *weak);
+
+/* Queues id once obj was found unreachable. 0, EINVAL or ENOMEM. Inside only. Several a object are allowed. */
+int pa_cleanup_add(void *obj, uint64_t id);
+/* Takes up to capacity queued ids; returns how many. Any thread. */
+size_t pa_cleanup_take(uint64_t *ids, size_t capacity);
+/* notify(argument) is called, from any thread and with no lock held, when ids were queued. NULL: nobody. */
+void pa_cleanup_on_queued(void (*notify)(void *argument), void *argument);
+
+/* ---- Control of the collector ------------------------------------------------------------------- */
+
+/* One full cycle: everything unreachable at the call is gone and swept on return. Inside or not; waits. */
+void pa_gc(void);
+/* GOGC: the heap may grow by percent of what was live; < 0 turns the collector off. Returns the previous. */
+int pa_set_gc_percent(int percent);
+/* A soft limit on all memory mapped by pyalloc less what was released, bytes; < 0 only asks. Returns the
+ * previous, INT64_MAX for none. */
+int64_t pa_set_memory_limit(int64_t nbytes);
+
+/* The collectors of Go's history, oldest first. */
+typedef enum pa_gc_mode {
+    PA_GC_SERIAL,               /* Go 1.0: everything in one stop, one thread */
+    PA_GC_PARALLEL,             /* Go 1.1: everything in one stop, all processors */
+    PA_GC_CONCURRENT_15,        /* Go 1.5: insertion barrier, roots scanned again in the final stop */
+    PA_GC_CONCURRENT_16,        /* Go 1.6: the same, stop-time work moved out of the stop */
+    PA_GC_CONCURRENT            /* Go 1.8: hybrid barrier, nothing scanned again */
+} pa_gc_mode;
+/* Takes effect between cycles: waits for one that runs. Returns the previous, -1 when mode is unknown. */
+int pa_set_gc_mode(int mode);
+
+/* gctrace lines (Go's format) to this file descriptor; -1 turns them off. Returns the previous. */
+int pa_set_gctrace(int fd);
+
+typedef struct pa_gc_stats {
+    uint64_t cycles;            /* completed */
+    uint64_t forced_cycles;     /* of those, asked for by pa_gc */
+    uint64_t pause_total_ns;
+    uint64_t pause_count;       /* stops, ever: two a concurrent cycle */
+    uint64_t last_gc_unix_ns;
+    uint64_t next_gc_bytes;     /* heap goal; UINT64_MAX while off */
+    uint64_t heap_live_bytes;   /* managed: marked by the last cycle + allocated since */
+    uint64_t heap_marked_bytes; /* managed: marked by the last cycle */
+    uint64_t total_alloc_bytes; /* managed, cumulative; as of the last refill of each thread's spans */
+    uint64_t mallocs, frees;    /* managed objects, cumulative; the same */
+    /* Processor time of marking and of stops, cumulative. */
+    uint64_t assist_ns, background_ns, idle_ns, stopped_ns;
+    uint64_t unbarriered_bytes; /* scanned again in the last final stop */
+    uint64_t handles;           /* in use */
+    uint64_t weak_handles;
+    int32_t mode;               /* pa_gc_mode */
+    int32_t gc_percent;         /* < 0: off */
+    int64_t memory_limit;
+    uint32_t phase;             /* 0 off, 1 sweep termination, 2 mark, 3 mark termination; sweeping is part of off */
+    uint32_t processors;
+    double cpu_fraction;        /* share of the processors' time since the start */
+} pa_gc_stats;
+void pa_read_gc_stats(pa_gc_stats *out);
+/* The most recent stops, newest first: length and end (unix time), ns. Returns how many were stored. */
+size_t pa_read_gc_pauses(uint64_t *pause_ns, uint64_t *pause_end_unix_ns, size_t capacity);
+
+/* Verification: after each cycle, in its final stop, marks again from scratch into a second bitmap and ends the
+ * process with one line when a reachable object was not marked. Slow; for tests. Returns the previous. */
+bool pa_gc_set_checkmark(bool on);
+
 /* ---- Giving memory back, statistics, checks ---------------------------------------------------- */
 
-/* Releases every free page to the operating system now, returns the bytes released.  Flushes the
- * caller's caches; other threads flush theirs at their next slow-path call. */
+/* Releases every free page to the operating system now, returns the bytes released.  Collects first
+ * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
+ * theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
 /* The allocator part of Go's runtime.MemStats; bytes unless said.  See docs/statistics.md. */
