@@ -49,6 +49,8 @@ static void *release_on(pa_mcache *c, void *released_bytes)
 PA_EXPORT size_t pa_free_os_memory(void)
 {
     size_t released_bytes = 0;
+    if (atomic_load_explicit(&pa_the_heap.managed_pages, memory_order_relaxed))
+        pa_gc();
     pa_mcache *c = pa_proc_attach();
     atomic_fetch_add_explicit(&pa_the_heap.trim_generation, 1, memory_order_relaxed);
     if (pa_mcache_is_real(c))

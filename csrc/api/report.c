@@ -12,7 +12,13 @@
 
 typedef struct totals {
     uint64_t objects, alloc_bytes, manual_pages, cached_pages;
+    uint64_t managed_objects, managed_bytes;
 } totals;
+
+static uint64_t element_bytes(const pa_span_view *v)
+{
+    return v->size_class ? pa_class_object_bytes[v->size_class] : v->npages << PA_PAGE_SHIFT;
+}
 
 static bool add_span(void *context, const pa_span_view *v)
 {
@@ -21,10 +27,14 @@ static bool add_span(void *context, const pa_span_view *v)
         t->cached_pages += v->npages;
         return true;
     }
+    if (v->state == PA_SPAN_MANAGED) {
+        t->managed_objects += v->live;
+        t->managed_bytes += v->live * element_bytes(v);
+        return true;
+    }
     t->manual_pages += v->npages;
     t->objects += v->live;
-    t->alloc_bytes +=
-        v->live * (uint64_t)(v->size_class ? pa_class_object_bytes[v->size_class] : v->npages << PA_PAGE_SHIFT);
+    t->alloc_bytes += v->live * element_bytes(v);
     return true;
 }
 
@@ -71,7 +81,7 @@ PA_EXPORT void pa_read_mem_stats(pa_mem_stats *out)
     out->heap_released_total = h->released_bytes_total;
     out->mspan_inuse = h->span_headers.inuse_count * sizeof(pa_span);
     out->mspan_sys = h->span_headers.total_count * sizeof(pa_span);
-    out->gc_sys = h->pages.metadata_bytes + h->arena_count * PA_ARENA_PAGES * sizeof(pa_span *);
+    out->gc_sys = h->pages.metadata_bytes + h->side_bytes + h->arena_count * PA_ARENA_PAGES * sizeof(pa_span *);
     out->mheap_lock_acquisitions = h->lock.acquisitions;
     pa_lock_release(&h->lock);
 
@@ -85,8 +95,10 @@ PA_EXPORT void pa_read_mem_stats(pa_mem_stats *out)
     out->other_sys = offheap > named ? offheap - named : 0;
     out->sys = out->heap_sys + out->mspan_sys + out->mcache_sys + out->gc_sys + out->other_sys;
 
-    out->heap_objects = out->explicit_objects = t.objects;
-    out->heap_alloc = out->explicit_alloc = at_most(t.alloc_bytes, inuse);
+    out->explicit_objects = t.objects;
+    out->explicit_alloc = at_most(t.alloc_bytes, inuse);
+    out->heap_objects = t.objects + t.managed_objects;
+    out->heap_alloc = at_most(t.alloc_bytes + t.managed_bytes, inuse);
     out->explicit_inuse = at_most((t.manual_pages + t.cached_pages) << PA_PAGE_SHIFT, inuse);
     out->explicit_cached = at_most(t.cached_pages << PA_PAGE_SHIFT, out->explicit_inuse);
 }

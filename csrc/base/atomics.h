@@ -22,4 +22,14 @@
 #endif
 #define pa_racy_load(ptr) __atomic_load_n((ptr), __ATOMIC_RELAXED)
 
+/* One turn of a short spin. */
+PA_INLINE void pa_cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #endif

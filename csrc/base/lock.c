@@ -15,15 +15,6 @@
 
 enum { SPINS = 100 };
 
-PA_INLINE void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 void pa_lock_acquire_slow(pa_lock *l)
 {
     for (int i = 0; i < SPINS; i++) {
@@ -32,7 +23,7 @@ void pa_lock_acquire_slow(pa_lock *l)
             atomic_compare_exchange_weak_explicit(&l->state, &expected, 1, memory_order_acquire,
                                                   memory_order_relaxed))
             return;
-        cpu_relax();
+        pa_cpu_relax();
     }
     int saved_errno = errno;
     while (atomic_exchange_explicit(&l->state, 2, memory_order_acquire) != 0)

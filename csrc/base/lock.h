@@ -12,9 +12,16 @@
 
 /* Ranks, lowest first; DESIGN section 3 has the whole order, this is the part that exists. */
 #define PA_LOCK_RANKS(X) \
+    X(GC_CYCLE)          \
+    X(WORLD)             \
+    X(GC)                \
     X(PROC_LIST)         \
     X(PROC_SLOW)         \
+    X(ROOTS)             \
+    X(SWEEP)             \
+    X(SPECIAL)           \
     X(MCENTRAL)          \
+    X(WORKBUF)           \
     X(MHEAP)             \
     X(OFFHEAP)           \
     X(LEAF)

@@ -15,8 +15,6 @@
 typedef struct pa_arena {
     uintptr_t base;
     struct pa_arena *next;      /* all arenas, in order of growth; published with release */
-    uint64_t *pointer_bits;     /* collector: one bit a word of the arena (1 MiB), reserved with the first
-                                   managed span */
     void *freelink;             /* last word: the fixalloc's link */
 } pa_arena;
 
@@ -25,6 +23,8 @@ typedef struct pa_address_space {
     uintptr_t limit_pages;      /* pages in the window; 0 before initialisation: everything is foreign */
     pa_span **table;            /* limit_pages entries, readable; an arena's slice is writable */
     unsigned window_bits;
+    void **sides;               /* by arena: its pa_gcside (heap/gcside.h) or NULL; side_count last, with release */
+    uintptr_t side_count;       /* arenas in the window; 0 before the first managed span */
 } pa_address_space;
 
 /* Process-wide: a page belongs to one span whoever asks. Written once, under mheap's lock, limit_pages last

@@ -5,6 +5,7 @@
  */
 #include "heap/check.h"
 
+#include "heap/gcside.h"
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "heap/walk.h"
@@ -52,6 +53,31 @@ static const char *check_explicit_small(const pa_span *s, uint32_t live)
     return NULL;
 }
 
+/* Slots handed out: those before free_idx but for the free ones among them that no sweep has given back, that is
+ * none, and the allocation bits from there on. */
+static const char *check_managed(const pa_span *s, const pa_span_view *v)
+{
+    pa_gcside *side = pa_gcside_of(v->base);
+    if (!side || !pa_gcside_of(v->base + pa_span_bytes(s) - 1))
+        return "managed span: no side table";
+    for (size_t i = 0; i < v->npages; i++) {
+        uintptr_t at = v->base + (i << PA_PAGE_SHIFT);
+        uint32_t info = atomic_load(&pa_gcside_of(at)->page_info[pa_gcside_page(at)]);
+        if (info != pa_info_of(v->size_class, s->kind, i))
+            return "managed span: page_info disagrees with the header";
+    }
+    if (s->kind == PA_KIND_EXPLICIT || s->nelems == 0 || s->free_idx > s->nelems || s->alloc_count > s->nelems)
+        return "managed span: kind, element count or free index out of range";
+    uint32_t n = s->free_idx;
+    for (uint32_t i = s->free_idx; i < s->nelems; i++)
+        n += s->alloc_bits[i / 64] >> i % 64 & 1;
+    if (s->size_class && n != s->alloc_count)
+        return "managed span: alloc_count disagrees with free index and allocation bits";
+    if (s->alloc_bits == s->mark_bits || pa_racy_load(&s->sweepgen) == 0)
+        return "managed span: bitmaps or sweepgen";
+    return NULL;
+}
+
 static bool check_span(void *context, const pa_span_view *v)
 {
     checker *k = context;
@@ -69,6 +95,8 @@ static bool check_span(void *context, const pa_span_view *v)
     else if (v->state == PA_SPAN_MANUAL &&
              (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
         k->broken = "span: a large one in use must hold one element";
+    else if (v->state == PA_SPAN_MANAGED)
+        k->broken = check_managed(s, v);
     else if (v->state == PA_SPAN_CACHED && (s->size_class || atomic_load(&s->owner)))
         k->broken = "span: cached, but of a small class or owned: frees into it would pass";
     return k->broken == NULL;

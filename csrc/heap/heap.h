@@ -18,6 +18,14 @@ typedef struct PA_ALIGNED(64) pa_mcentral {
     uint32_t nonempty_count; /* written under lock; read racily to skip an empty list */
 } pa_mcentral;
 
+/* Weak handles and cleanups; see heap/special.h. All under lock; news is also read racily. */
+typedef struct pa_specials {
+    pa_lock lock;
+    pa_fixalloc records, weaks;
+    struct pa_special *queue, *queue_last; /* cleanups of dead objects, oldest first */
+    bool news;                             /* queued since somebody asked */
+} pa_specials;
+
 typedef struct pa_heap {
     pa_lock lock;               /* mheap's global lock */
     bool initialised;
@@ -32,9 +40,21 @@ typedef struct pa_heap {
     /* Pages in spans. Atomic: page caches hand out spans without the lock. */
     _Atomic uint64_t inuse_pages;
     _Atomic uint64_t spans_allocated, spans_freed;
+    /* The collector's: + 2 a cycle, in the stop that ends marking. Read relaxed by who is inside or sweeps: it
+     * does not change meanwhile. */
+    _Atomic uint32_t sweepgen;
+    _Atomic bool sweeping;      /* spans may need sweeping. Set in that stop, cleared when the sweep is complete;
+                                   read relaxed by refills: a stale value costs a look or a span */
+    uint64_t side_bytes;        /* side tables (heap/gcside.h), address space; under lock */
+    /* Managed objects: marked by the last cycle + allocated since, bytes; lags by the Ps' current spans. */
+    _Atomic uint64_t managed_live_bytes;
+    _Atomic uint64_t managed_freed_bytes, managed_freed_objects; /* cumulative */
+    _Atomic uint64_t managed_pages; /* of inuse_pages */
+    _Atomic uint64_t conservative_pages; /* of those: spans whose objects are scanned again in the final stop */
     /* Bumped to ask every thread to give back what it caches, at its next slow-path call. Written by
      * pa_free_os_memory, read relaxed by slow paths: late is fine. */
     _Atomic uint32_t trim_generation;
+    pa_specials specials;
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;
 

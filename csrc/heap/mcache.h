@@ -46,6 +46,7 @@ struct pa_mcache {
     uint32_t bin_takes;                 /* since the cap was last adapted */
     uint32_t outbox_count;              /* slots in use */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
+    struct pa_gcproc *gc;               /* managed half (world/gcproc.h); a constant until it is first used */
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "heap/special.h"
 #include "sys/vm.h"
 
 /* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
@@ -109,6 +110,12 @@ bool pa_heap_init_locked(pa_heap *h)
                 h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
+    h->specials.lock.rank = PA_RANK_SPECIAL;
+    h->specials.records.object_bytes = sizeof(pa_special);
+    h->specials.records.align = _Alignof(pa_special);
+    h->specials.weaks.object_bytes = sizeof(struct pa_weak);
+    h->specials.weaks.align = _Alignof(struct pa_weak);
+    atomic_store_explicit(&h->sweepgen, 4, memory_order_relaxed);
     h->arena_records.object_bytes = sizeof(pa_arena);
     h->arena_records.align = _Alignof(pa_arena);
     pa_lock_acquire(&h->lock);

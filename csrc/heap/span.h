@@ -30,7 +30,16 @@ typedef struct pa_mcache pa_mcache;
 typedef enum pa_span_state { PA_SPAN_DEAD, PA_SPAN_MANUAL, PA_SPAN_CACHED, PA_SPAN_MANAGED } pa_span_state;
 
 /* Spans with and without pointers, and explicit ones, are kept apart. */
-typedef enum pa_span_kind { PA_KIND_EXPLICIT, PA_KIND_SCAN, PA_KIND_NOSCAN, PA_SPAN_KINDS } pa_span_kind;
+typedef enum pa_span_kind {
+    PA_KIND_EXPLICIT,
+    PA_KIND_SCAN,           /* managed, the pointer bitmap says where */
+    PA_KIND_NOSCAN,         /* managed, pointer-free */
+    PA_KIND_CONSERVATIVE,   /* managed, any word may be a pointer */
+    PA_SPAN_KINDS
+} pa_span_kind;
+
+/* Which list of its mcentral a span is on. */
+typedef enum pa_span_listed { PA_UNLISTED, PA_ON_NONEMPTY, PA_ON_EMPTY } pa_span_listed;
 
 /* Three cache lines by who writes them: the owner on every call, somebody now and then, other threads. A free
  * by another thread reads line 2 only, so that it does not take line 1 away from an owner that is
@@ -41,7 +50,7 @@ typedef struct PA_ALIGNED(64) pa_span {
     uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
     uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
                                    reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
-    uint8_t listed;             /* on an mcentral list; under that list's lock */
+    uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock */
     uint8_t needs_zero;         /* pages may hold old data */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
 
@@ -63,14 +72,18 @@ typedef struct PA_ALIGNED(64) pa_span {
 
     /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
-    uint64_t alloc_cache;       /* 64 inverted allocation bits from free_idx on */
-    uint64_t *alloc_bits;
-    uint64_t *mark_bits;
-    uint32_t free_idx;
-    uint32_t nelems;
+    uint64_t alloc_cache;       /* inverted allocation bits from free_idx up to the next multiple of 64. This and
+                                   the next five: written by the P that has the span, or by its sweeper */
+    uint64_t *alloc_bits;       /* as of the last sweep; see heap/gcside.h */
+    uint64_t *mark_bits;        /* by the markers, atomically */
+    uint32_t free_idx;          /* read racily by conservative look-ups */
     uint32_t alloc_count;
-    uint32_t sweepgen;          /* equals the heap's when swept */
-    void *reserved;
+    uint16_t nelems;            /* at most 1024 */
+    uint16_t count_at_refill;   /* alloc_count when it was last accounted */
+    /* Managed, against the heap's sweepgen g: g - 2 needs sweeping, g - 1 is being swept, g swept; 0 unless managed.
+     * CAS g - 2 -> g - 1 makes the sweeper the owner (acquire); it stores g when done (release). */
+    uint32_t sweepgen;
+    struct pa_special *specials; /* weak handles and cleanups, by element; under the specials' lock */
     void *freelink;             /* last word: the fixalloc's link while DEAD */
 } pa_span;
 _Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span),

@@ -37,7 +37,10 @@ void pa_heap_walk(pa_heap *h, bool (*visit)(void *context, const pa_span_view *v
             }
             v.state = pa_span_state_racy(s);
             v.size_class = pa_racy_load(&s->size_class);
-            v.live = v.state == PA_SPAN_MANUAL ? live_without_bias(s, v.size_class) : 0;
+            v.kind = pa_racy_load(&s->kind);
+            v.live = v.state == PA_SPAN_MANUAL    ? live_without_bias(s, v.size_class)
+                     : v.state == PA_SPAN_MANAGED ? pa_racy_load(&s->alloc_count)
+                                                  : 0;
             if (v.state != PA_SPAN_DEAD && !visit(context, &v))
                 return;
             i += v.npages;

@@ -11,7 +11,9 @@ typedef struct pa_span_view {
     size_t npages;
     uint32_t state; /* pa_span_state */
     unsigned size_class;
-    uint32_t live;  /* the bias of a current span taken off; 1 or 0 for large ones */
+    unsigned kind;  /* pa_span_kind */
+    uint32_t live;  /* the bias of a current span taken off; 1 or 0 for large ones; managed: allocated slots, those
+                       that are dead and not yet swept among them */
 } pa_span_view;
 
 /* Calls visit for each span in use in address order; stops when it returns false. Any thread, no lock. */

@@ -228,8 +228,8 @@ bool pa_gc_set_checkmark(bool on);
 
 /* ---- Giving memory back, statistics, checks ---------------------------------------------------- */
 
-/* Releases every free page to the operating system now, returns the bytes released.  Flushes the
- * caller's caches; other threads flush theirs at their next slow-path call. */
+/* Releases every free page to the operating system now, returns the bytes released.  Collects first when there
+ * are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
 /* The allocator part of Go's runtime.MemStats; bytes unless said.  See docs/statistics.md. */

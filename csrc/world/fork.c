@@ -20,6 +20,7 @@
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "world/proc.h"
+#include "world/roots.h"
 
 /* Ps are linked newest first and come from growing blocks, so addresses are in no order: sort by repeated
  * selection. Forks are rare and threads few; equal ranks must be taken in ascending address. */
@@ -39,8 +40,10 @@ static void prepare(void)
     pa_lock_acquire(&pa_the_procs.orphan_lock);
     for (pa_proc *p = next_proc_above(NULL); p; p = next_proc_above(p))
         pa_lock_acquire(&p->cache.slow);
+    pa_lock_acquire(&pa_the_roots.lock);
     if (!h->initialised)
         return;
+    pa_lock_acquire(&h->specials.lock);
     for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             pa_lock_acquire(&h->central[k][c].lock);
@@ -57,7 +60,9 @@ static void release_all(void (*release)(pa_lock *))
         for (unsigned k = PA_SPAN_KINDS; k-- > 0;)
             for (unsigned c = PA_SIZE_CLASSES; c-- > 0;)
                 release(&h->central[k][c].lock);
+        release(&h->specials.lock);
     }
+    release(&pa_the_roots.lock);
     for (pa_proc *p = pa_the_procs.all; p; p = p->next_all)
         release(&p->cache.slow);
     release(&pa_the_procs.orphan_lock);
@@ -162,7 +167,10 @@ static void forget_vanished_procs(pa_heap *h)
             continue;
         }
         pa_mheap_flush_stock(h, &p->cache.stock);
+        pa_gcproc *gc = p->cache.gc;
+        pa_gcproc_detach_vanished(p);
         pa_mcache_init(&p->cache, h);
+        p->cache.gc = gc;
         atomic_store_explicit(&p->attached, false, memory_order_relaxed);
         if (p != procs->orphan) {
             p->next_free = procs->free;

@@ -21,12 +21,17 @@ PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattac
     {                                                                                                          \
         .direct = {[0 ... PA_DIRECT_COUNT - 1] = EMPTY},                                                       \
         .current = {[0 ... PA_SIZE_CLASSES - 1] = EMPTY},                                                      \
+        .gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside,                                                      \
     }
 const pa_mcache pa_mcache_unattached = NO_SPANS;
 const pa_mcache pa_mcache_exited = NO_SPANS;
 
 pa_heap pa_the_heap;
-pa_procs pa_the_procs = {.lock = PA_LOCK_INIT(PROC_LIST), .orphan_lock = PA_LOCK_INIT(PROC_LIST)};
+pa_procs pa_the_procs = {
+    .lock = PA_LOCK_INIT(PROC_LIST),
+    .orphan_lock = PA_LOCK_INIT(PROC_LIST),
+    .workpool = {.lock = PA_LOCK_INIT(WORKBUF), .offheap = &pa_the_heap.offheap},
+};
 
 static pthread_key_t exit_key;
 static bool exit_key_made;
@@ -34,6 +39,7 @@ static bool exit_key_made;
 static void thread_exit(void *argument)
 {
     pa_proc *p = argument;
+    pa_gcproc_detach(p);
     pa_mcache_release_all(&p->cache);
     pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_exited;
     pa_lock_acquire(&pa_the_procs.lock);
@@ -50,6 +56,7 @@ static pa_proc *make_locked(pa_procs *procs, pa_heap *h)
     if (!p)
         return NULL;
     pa_mcache_init(&p->cache, h);
+    p->cache.gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside;
     p->next_all = procs->all;
     __atomic_store_n(&procs->all, p, __ATOMIC_RELEASE);
     pa_owner_add(&procs->count, 1);

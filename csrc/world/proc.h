@@ -8,6 +8,7 @@
 #define PA_PROC_H
 
 #include "heap/mcache.h"
+#include "world/gcproc.h"
 
 typedef struct pa_proc {
     pa_mcache cache;            /* first: a P's address is its mcache's, the `owner` of spans */
@@ -22,6 +23,8 @@ typedef struct pa_procs {
     uint64_t count, attached_count; /* written under lock, read racily */
     pa_lock orphan_lock;        /* rank PROC_LIST, after lock: one orphan call at a time */
     pa_proc *orphan;            /* serves threads without a P; used under orphan_lock only */
+    pa_workpool workpool;       /* the collector's grey objects */
+    uint8_t marking;            /* pa_marking that new Ps start with; changes in stops, under lock */
 } pa_procs;
 
 extern PA_HIDDEN PA_TLS pa_mcache *pa_current_mcache;

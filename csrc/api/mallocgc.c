@@ -1,0 +1,288 @@
+/* mallocgc.c - managed allocation in three paths: tiny, small, large (Go: runtime/malloc.go, mallocgc).
+ *
+ * Owns nothing; works on the calling thread's P, inside.  Small: the span's allocCache gives the next free slot by
+ * counting trailing zeros, no lock and no atomic operation.  Tiny (pointer-free, below 16 bytes): several objects
+ * share a 16-byte block.  Large: a span of its own from mheap.
+ *
+ * An object is zeroed, its pointer bits are written, then - while marking - it is marked (black), and a release
+ * fence ends the function, so that who gets the pointer sees all of it.  Every call looks at the stop flag; misses
+ * pay sweep debt before and tell the pacer after.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "gc/barrier.h"
+#include "gc/gc.h"
+#include "gc/type.h"
+#include "heap/managed.h"
+#include "include/pyalloc.h"
+
+enum { ZERO_PIECE_BYTES = 256 * 1024 };
+
+static void *out_of_memory(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* ---- A slot of a class ---- */
+
+static PA_COLD _Noreturn void abort_outside(void)
+{
+    pa_abort_pointer("managed call by the thread at", &pa_current_mcache,
+                     "which is outside: call pa_enter first (pyalloc.h, managed objects)");
+}
+
+/* Stops if asked to, and starts a cycle when the heap reached the trigger. */
+static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
+{
+    pa_collector *gc = &pa_the_gc;
+    if (p->cache.gc->marking) {
+        pa_assist_charge(p, nbytes);
+        return;
+    }
+    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
+    if (PA_LIKELY(live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed)))
+        return;
+    if (!pa_gc_request()) { /* no thread to be had: this one collects */
+        pa_world_leave(p);
+        pa_gc_run_here();
+        pa_world_enter(p);
+    }
+}
+
+static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
+{
+    pa_gcproc *g = p->cache.gc;
+    pa_heap *h = p->cache.heap;
+    pa_span *full = g->alloc[kind - 1][size_class];
+    if (full != PA_EMPTY_SPAN) {
+        g->alloc[kind - 1][size_class] = PA_EMPTY_SPAN;
+        pa_gcproc_account(p, full);
+        pa_managed_uncache_span(h, full);
+    }
+    uint64_t freed_bytes = 0, span_bytes = (uint64_t)pa_class_span_pages[size_class] << PA_PAGE_SHIFT;
+    pa_sweep_pay(span_bytes);
+    pay_and_trigger(p, span_bytes);
+    pa_lock_acquire(&p->cache.slow); /* the page stock is the P's */
+    pa_span *s = pa_managed_cache_span(h, &p->cache.stock, kind, size_class, &freed_bytes);
+    pa_lock_release(&p->cache.slow);
+    if (s)
+        g->alloc[kind - 1][size_class] = s;
+    if (PA_UNLIKELY(pa_racy_load(&h->specials.news)))
+        pa_gc_wake_for_cleanups();
+    return s;
+}
+
+static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span **from)
+{
+    pa_proc *p = pa_world_self();
+    if (!pa_world_is_inside_checked(p))
+        abort_outside();
+    pa_world_poll(p);
+    for (;;) {
+        pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
+        uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
+        if (idx < s->nelems) { /* the empty span has none */
+            s->alloc_count++;
+            *from = s;
+            return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
+        }
+        if (!refill(p, kind, size_class))
+            return NULL;
+    }
+}
+
+/* A free slot, not zeroed; its span in *from. */
+PA_INLINE void *slot(pa_gcproc *g, unsigned kind, unsigned size_class, pa_span **from)
+{
+    pa_span *s = g->alloc[kind - 1][size_class]; /* NULL in the constant, which may not go on */
+    if (PA_LIKELY(pa_gcproc_may_go_on(g) && s->alloc_cache)) {
+        unsigned skip = pa_ctz64(s->alloc_cache);
+        uint32_t idx = s->free_idx + skip, next = idx + 1;
+        if (PA_LIKELY(idx < s->nelems && next % 64)) {
+            s->alloc_cache >>= skip + 1;
+            pa_owner_set(&s->free_idx, next);
+            s->alloc_count++;
+            *from = s;
+            return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
+        }
+    }
+    return slot_slow(kind, size_class, from);
+}
+
+/* nbytes is a multiple of 8. */
+PA_INLINE void zero(void *object, size_t nbytes)
+{
+    if (nbytes <= 64) {
+        uint64_t *words = object;
+        for (size_t i = 0; i < nbytes / 8; i++)
+            words[i] = 0;
+    } else {
+        memset(object, 0, nbytes);
+    }
+}
+
+PA_INLINE void *publish(pa_gcproc *g, void *object)
+{
+    if (PA_UNLIKELY(g->marking))
+        pa_barrier_mark_new((uintptr_t)object);
+    atomic_thread_fence(memory_order_release);
+    return object;
+}
+
+/* ---- Large ---- */
+
+/* In pieces with polls between: a stop must not wait for gigabytes. */
+static void zero_pages(pa_proc *p, uintptr_t base, size_t nbytes)
+{
+    for (size_t done = 0; done < nbytes; done += ZERO_PIECE_BYTES) {
+        memset((void *)(base + done), 0, nbytes - done < ZERO_PIECE_BYTES ? nbytes - done : ZERO_PIECE_BYTES);
+        pa_world_poll(p);
+    }
+}
+
+static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const uint64_t *mask, size_t element_bytes,
+                                   size_t count)
+{
+    pa_proc *p = pa_world_self();
+    if (!pa_world_is_inside_checked(p))
+        abort_outside();
+    pa_world_poll(p);
+    if (nbytes > PTRDIFF_MAX)
+        return out_of_memory();
+    size_t span_bytes = pa_round_up(nbytes, PA_PAGE_BYTES);
+    pa_sweep_pay(span_bytes);
+    pay_and_trigger(p, span_bytes);
+    pa_span *s = pa_managed_take_large(p->cache.heap, nbytes);
+    if (s && s->needs_zero)
+        zero_pages(p, s->base, span_bytes);
+    if (!s || !pa_managed_make_large(p->cache.heap, s, kind))
+        return out_of_memory();
+    if (kind == PA_KIND_SCAN)
+        pa_object_write_pointer_bits(s->base, span_bytes, mask, element_bytes, count);
+    pa_owner_add(&p->cache.gc->mallocs, 1);
+    pa_owner_add(&p->cache.gc->alloc_bytes, span_bytes);
+    atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, span_bytes, memory_order_relaxed);
+    return publish(p->cache.gc, (void *)s->base);
+}
+
+/* ---- Small ---- */
+
+static void *new_small_plain(unsigned kind, size_t nbytes)
+{
+    pa_gcproc *g = pa_current_mcache->gc;
+    unsigned size_class = pa_class_of_size(nbytes);
+    pa_span *s;
+    void *object = slot(g, kind, size_class, &s);
+    if (PA_UNLIKELY(!object))
+        return out_of_memory();
+    if (s->needs_zero)
+        zero(object, pa_class_object_bytes[size_class]);
+    return publish(pa_current_mcache->gc, object);
+}
+
+static void *new_array(const uint64_t *mask, size_t element_bytes, size_t count)
+{
+    size_t nbytes;
+    if (__builtin_mul_overflow(element_bytes, count, &nbytes))
+        return out_of_memory();
+    if (nbytes == 0)
+        nbytes = 8;
+    if (nbytes > PA_SMALL_MAX_BYTES)
+        return new_large(PA_KIND_SCAN, nbytes, mask, element_bytes, count);
+    pa_gcproc *g = pa_current_mcache->gc;
+    unsigned size_class = pa_class_of_size(nbytes);
+    pa_span *s;
+    void *object = slot(g, PA_KIND_SCAN, size_class, &s);
+    if (PA_UNLIKELY(!object))
+        return out_of_memory();
+    if (s->needs_zero)
+        zero(object, pa_class_object_bytes[size_class]);
+    pa_object_write_pointer_bits((uintptr_t)object, pa_class_object_bytes[size_class], mask, element_bytes, count);
+    return publish(pa_current_mcache->gc, object);
+}
+
+PA_EXPORT void *pa_new(const pa_type *type)
+{
+    if (PA_UNLIKELY(type->size_class == 0))
+        return type->kind == PA_KIND_SCAN ? new_array(type->mask, type->nbytes, 1)
+                                          : new_large(PA_KIND_NOSCAN, type->nbytes, NULL, 0, 0);
+    unsigned size_class = type->size_class;
+    size_t slot_bytes = pa_class_object_bytes[size_class];
+    pa_gcproc *g = pa_current_mcache->gc;
+    pa_span *s;
+    void *object = slot(g, type->kind, size_class, &s);
+    if (PA_UNLIKELY(!object))
+        return out_of_memory();
+    if (s->needs_zero)
+        zero(object, slot_bytes);
+    if (type->kind == PA_KIND_SCAN) {
+        if (PA_LIKELY(slot_bytes <= 512 && ((uintptr_t)object ^ ((uintptr_t)object + slot_bytes - 1)) < PA_ARENA_BYTES))
+            pa_object_write_small_bits((uintptr_t)object, (unsigned)(slot_bytes / 8), type->mask[0]);
+        else
+            pa_object_write_pointer_bits((uintptr_t)object, slot_bytes, type->mask, type->nbytes, 1);
+    }
+    return publish(pa_current_mcache->gc, object);
+}
+
+PA_EXPORT void *pa_new_array(const pa_type *type, size_t count)
+{
+    if (type->kind == PA_KIND_SCAN)
+        return new_array(type->mask, type->nbytes, count);
+    size_t nbytes;
+    if (__builtin_mul_overflow(type->nbytes, count, &nbytes))
+        return out_of_memory();
+    return pa_new_bytes(nbytes);
+}
+
+PA_EXPORT void *pa_new_pointers(size_t count)
+{
+    static const uint64_t all = 1;
+    return new_array(&all, sizeof(void *), count);
+}
+
+PA_EXPORT void *pa_new_conservative(size_t nbytes)
+{
+    if (nbytes > PA_SMALL_MAX_BYTES)
+        return new_large(PA_KIND_CONSERVATIVE, nbytes, NULL, 0, 0);
+    return new_small_plain(PA_KIND_CONSERVATIVE, nbytes < 8 ? 8 : nbytes);
+}
+
+/* ---- Pointer-free ---- */
+
+static size_t tiny_align(size_t nbytes)
+{
+    return nbytes % 8 == 0 ? 8 : nbytes % 4 == 0 ? 4 : nbytes % 2 == 0 ? 2 : 1;
+}
+
+static PA_NOINLINE void *new_tiny_block(size_t nbytes)
+{
+    char *block = new_small_plain(PA_KIND_NOSCAN, PA_TINY_BYTES);
+    if (!block)
+        return NULL;
+    pa_gcproc *g = pa_current_mcache->gc;
+    if (!g->tiny || nbytes < g->tiny_offset) { /* keep the block with more room */
+        g->tiny = (uintptr_t)block;
+        g->tiny_offset = (uint32_t)nbytes;
+    }
+    return block;
+}
+
+PA_EXPORT void *pa_new_bytes(size_t nbytes)
+{
+    if (nbytes < PA_TINY_BYTES) {
+        pa_gcproc *g = pa_current_mcache->gc;
+        if (nbytes == 0)
+            nbytes = 1;
+        size_t offset = pa_round_up(g->tiny_offset, tiny_align(nbytes));
+        if (PA_LIKELY(g->tiny && offset + nbytes <= PA_TINY_BYTES && pa_gcproc_may_go_on(g))) {
+            g->tiny_offset = (uint32_t)(offset + nbytes);
+            return publish(g, (void *)(g->tiny + offset));
+        }
+        return new_tiny_block(nbytes);
+    }
+    if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
+        return new_large(PA_KIND_NOSCAN, nbytes, NULL, 0, 0);
+    return new_small_plain(PA_KIND_NOSCAN, nbytes);
+}

@@ -1,0 +1,82 @@
+/* assist.c - allocating threads pay for what they allocate while marking goes on (Go: mgcmark.go, gcAssistAlloc).
+ *
+ * Owns each P's assist_debt_bytes (its thread only).  Debt in bytes allocated becomes scan work by the pacer's
+ * ratio.  Credit that background markers earned is taken first; then the thread marks, at most PIECE_BYTES of
+ * scan work a call, so that no single allocation waits long; what is left stays as debt.  A thread that is
+ * deep in debt with nothing to mark yields a bounded number of times: the work is in other threads' hands.
+ */
+#include "gc/gc.h"
+#include "sys/clock.h"
+#include "sys/thread.h"
+
+#define PIECE_BYTES ((int64_t)128 * 1024)      /* scan work a call, about 0.3 ms of random memory */
+#define DEEP_DEBT_BYTES ((int64_t)1 << 20)
+enum { MIN_DEBT_BYTES = 16 * 1024, NAPS = 8, NAP_NS = 50 * 1000 };
+
+void pa_assist_revise(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    pa_lock_acquire(&gc->lock);
+    pa_pacer_revise(&gc->pacer, atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed),
+                    atomic_load_explicit(&gc->scanned_bytes, memory_order_relaxed));
+    double per_mib = gc->limiter.limiting ? 0 : gc->pacer.assist_per_byte * (1 << 20);
+    pa_lock_release(&gc->lock);
+    atomic_store_explicit(&gc->assist_per_mib, (uint64_t)per_mib, memory_order_relaxed);
+}
+
+static int64_t take_credit(int64_t wanted)
+{
+    pa_collector *gc = &pa_the_gc;
+    int64_t have = atomic_load_explicit(&gc->background_credit, memory_order_relaxed);
+    while (have > 0) {
+        int64_t take = have < wanted ? have : wanted;
+        if (atomic_compare_exchange_weak_explicit(&gc->background_credit, &have, have - take, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return take;
+    }
+    return 0;
+}
+
+/* Scan work done. */
+static int64_t mark_piece(pa_proc *p, int64_t wanted)
+{
+    pa_collector *gc = &pa_the_gc;
+    pa_marker m = {.work = &p->cache.gc->work,
+                   .plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed))};
+    uint64_t before_ns = pa_clock_thread_cpu_ns();
+    atomic_fetch_add(&gc->active_markers, 1);
+    pa_mark_drain(&m, (uint64_t)wanted);
+    if (pa_the_procs.workpool.hungry)
+        pa_gcwork_flush(m.work);
+    atomic_fetch_sub(&gc->active_markers, 1);
+    atomic_fetch_add_explicit(&gc->scanned_bytes, m.scanned_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gc->marked_bytes, m.marked_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gc->assist_cpu_ns, pa_clock_thread_cpu_ns() - before_ns, memory_order_relaxed);
+    return (int64_t)m.scanned_bytes;
+}
+
+void pa_assist_charge(pa_proc *p, uint64_t nbytes)
+{
+    pa_collector *gc = &pa_the_gc;
+    pa_gcproc *g = p->cache.gc;
+    g->assist_debt_bytes += (int64_t)nbytes;
+    if (g->assist_debt_bytes < MIN_DEBT_BYTES)
+        return;
+    double per_byte = (double)atomic_load_explicit(&gc->assist_per_mib, memory_order_relaxed) / (1 << 20);
+    if (per_byte <= 0) {
+        g->assist_debt_bytes = 0;
+        return;
+    }
+    int64_t owed = (int64_t)((double)g->assist_debt_bytes * per_byte);
+    owed -= take_credit(owed);
+    if (owed > 0)
+        owed -= mark_piece(p, owed < PIECE_BYTES ? owed : PIECE_BYTES);
+    g->assist_debt_bytes = owed > 0 ? (int64_t)((double)owed / per_byte) : 0;
+    for (int i = 0; g->assist_debt_bytes > DEEP_DEBT_BYTES && i < NAPS && g->marking; i++) {
+        int64_t credit = take_credit((int64_t)((double)g->assist_debt_bytes * per_byte));
+        g->assist_debt_bytes -= (int64_t)((double)credit / per_byte);
+        pa_world_leave(p); /* marking may end meanwhile */
+        pa_thread_wait(&gc->done_word, atomic_load_explicit(&gc->done_word, memory_order_relaxed), NAP_NS);
+        pa_world_enter(p);
+    }
+}

@@ -1,0 +1,239 @@
+/* workers.c - who marks, how much of the processors, and how they know that they are done.
+ *
+ * Marker 0 is the thread that drives the cycle; the others are background threads started with the first cycle
+ * that can use them.  Their shares come from the pacer: dedicated workers mark all the time, one fractional
+ * worker part of it (Go: a quarter of the processors, runtime/mgcpacer.go).  When processors are idle -
+ * measured: the process's processor time less the collector's, over the last millisecond - everybody may mark
+ * all the time, which is what makes a collection that the program waits for short.
+ *
+ * A marker works in slices of SLICE_BYTES of scan work between pa_world_gc_begin and _end.  It is "active" from
+ * before it takes work until it has handed back what is left.  So: no buffer in the pool, nobody active, and
+ * still no buffer in the pool, means that nothing is grey but what Ps hold.  Locks: none held while marking.
+ */
+#include "gc/gc.h"
+#include "sys/clock.h"
+#include "sys/thread.h"
+
+#define SLICE_BYTES ((uint64_t)128 * 1024)
+enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, SPINS = 300 };
+static const double idle_margin = 0.4; /* of a processor that must be unused before we take it */
+
+typedef enum role { ROLE_IDLE, ROLE_FRACTIONAL, ROLE_DEDICATED } role;
+
+/* ---- One slice ---- */
+
+static void account(role r, bool idle, uint64_t cpu_ns)
+{
+    pa_collector *gc = &pa_the_gc;
+    bool as_idle = r == ROLE_IDLE || idle;
+    atomic_fetch_add_explicit(as_idle ? &gc->idle_cpu_ns : &gc->background_cpu_ns, cpu_ns, memory_order_relaxed);
+}
+
+static void publish(pa_marker *m, bool credit)
+{
+    pa_collector *gc = &pa_the_gc;
+    atomic_fetch_add_explicit(&gc->scanned_bytes, m->scanned_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gc->marked_bytes, m->marked_bytes, memory_order_relaxed);
+    if (credit)
+        atomic_fetch_add_explicit(&gc->background_credit, (int64_t)m->scanned_bytes, memory_order_relaxed);
+    m->scanned_bytes = m->marked_bytes = 0;
+}
+
+/* A slice of marking; true when it found something to do. Nothing when need_open and marking is closed: being
+ * active comes before looking, and pa_workers_close does it the other way round. */
+static bool mark_slice(pa_gcwork *work, bool need_open)
+{
+    pa_collector *gc = &pa_the_gc;
+    atomic_fetch_add(&gc->active_markers, 1);
+    if (need_open && !atomic_load(&gc->marking_open)) {
+        atomic_fetch_sub(&gc->active_markers, 1);
+        return false;
+    }
+    pa_marker m = {.work = work,
+                   .plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed))};
+    while (m.scanned_bytes < SLICE_BYTES && pa_roots_do_job(&m))
+        continue;
+    pa_mark_drain(&m, SLICE_BYTES);
+    bool worked = m.scanned_bytes > 0 || m.marked_bytes > 0;
+    publish(&m, true);
+    pa_gcwork_flush(work);
+    atomic_fetch_sub(&gc->active_markers, 1);
+    return worked;
+}
+
+/* Nothing grey but in the Ps? See the essay for the order of the three looks. */
+static bool is_drained(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    return !pa_roots_jobs_left() && pa_workpool_full_count(&pa_the_procs.workpool) == 0 &&
+           atomic_load(&gc->active_markers) == 0 && pa_workpool_full_count(&pa_the_procs.workpool) == 0;
+}
+
+/* ---- Shares of the processors ---- */
+
+static role role_of(unsigned marker)
+{
+    const pa_pacer *p = &pa_the_gc.pacer;
+    if (marker < p->dedicated_workers)
+        return ROLE_DEDICATED;
+    return marker == p->dedicated_workers && p->fractional_utilization > 0 ? ROLE_FRACTIONAL : ROLE_IDLE;
+}
+
+/* One marker's account of its share; its thread only. */
+typedef struct share {
+    uint64_t start_ns, used_ns;
+    unsigned dry;               /* slices in a row without work */
+} share;
+
+/* How long the marker should rest before its next slice, 0: none. */
+static int64_t rest_ns(role r, const share *s)
+{
+    pa_collector *gc = &pa_the_gc;
+    if (r == ROLE_DEDICATED || atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
+        atomic_load_explicit(&gc->flat_out, memory_order_relaxed))
+        return 0;
+    if (r == ROLE_IDLE)
+        return 2 * TICK_NS;
+    double due_ns = (double)s->used_ns / gc->pacer.fractional_utilization;
+    int64_t ahead_ns = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
+    return ahead_ns > TICK_NS / 4 ? ahead_ns : 0;
+}
+
+/* Marks one slice or rests; returns when either is over or the word moved. */
+static void mark_or_rest(role r, share *s, pa_gcwork *work)
+{
+    pa_collector *gc = &pa_the_gc;
+    uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
+    int64_t rest = rest_ns(r, s);
+    if (rest) {
+        pa_thread_wait(&gc->work_word, word, rest < TICK_NS ? rest : TICK_NS);
+        return;
+    }
+    bool idle = r != ROLE_DEDICATED && atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
+    uint64_t before_ns = pa_clock_thread_cpu_ns();
+    pa_world_gc_begin();
+    bool worked = mark_slice(work, true);
+    pa_world_gc_end();
+    uint64_t cpu_ns = pa_clock_thread_cpu_ns() - before_ns;
+    account(r, idle, cpu_ns);
+    if (!idle)
+        s->used_ns += cpu_ns;
+    s->dry = worked ? 0 : s->dry + 1;
+    if (s->dry == 0)
+        return;
+    atomic_fetch_add(&pa_the_procs.workpool.hungry, 1);
+    for (int i = 0; i < SPINS && pa_workpool_full_count(&pa_the_procs.workpool) == 0; i++)
+        pa_cpu_relax();
+    if (s->dry > 2 && pa_workpool_full_count(&pa_the_procs.workpool) == 0)
+        pa_thread_wait(&gc->work_word, word, NAP_NS);
+    atomic_fetch_sub(&pa_the_procs.workpool.hungry, 1);
+}
+
+/* ---- Background threads ---- */
+
+static void *worker(void *argument)
+{
+    pa_collector *gc = &pa_the_gc;
+    unsigned marker = (unsigned)(uintptr_t)argument;
+    pa_gcwork work = {.pool = &pa_the_procs.workpool};
+    for (;;) {
+        uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
+        if (!atomic_load(&gc->marking_open) || marker >= gc->markers) {
+            pa_thread_wait(&gc->work_word, word, -1);
+            continue;
+        }
+        share s = {.start_ns = pa_clock_now_ns()};
+        role r = role_of(marker);
+        while (atomic_load(&gc->marking_open))
+            mark_or_rest(r, &s, &work);
+    }
+    return NULL;
+}
+
+void pa_workers_ensure(unsigned wanted)
+{
+    pa_collector *gc = &pa_the_gc;
+    while (gc->worker_count < wanted && gc->worker_count < PA_MAX_WORKERS &&
+           pa_thread_start(worker, (void *)(uintptr_t)(gc->worker_count + 1), "pyalloc-mark"))
+        gc->worker_count++;
+    gc->markers = 1 + (gc->worker_count < wanted ? gc->worker_count : wanted);
+}
+
+static void wake_workers(void)
+{
+    atomic_fetch_add_explicit(&pa_the_gc.work_word, 1, memory_order_release);
+    pa_thread_wake_all(&pa_the_gc.work_word);
+}
+
+void pa_workers_close(void)
+{
+    atomic_store(&pa_the_gc.marking_open, false);
+    atomic_store(&pa_the_gc.idle_allowed, false);
+    atomic_store(&pa_the_gc.flat_out, false);
+    while (atomic_load(&pa_the_gc.active_markers)) /* slices that are ending: what they had is in the pool */
+        pa_thread_yield();
+}
+
+/* ---- Measuring idle processors ---- */
+
+typedef struct meter {
+    uint64_t wall_ns, process_ns, gc_ns;
+} meter;
+
+static meter read_meter(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    return (meter){.wall_ns = pa_clock_now_ns(),
+                   .process_ns = pa_clock_process_cpu_ns(),
+                   .gc_ns = atomic_load_explicit(&gc->background_cpu_ns, memory_order_relaxed) +
+                            atomic_load_explicit(&gc->idle_cpu_ns, memory_order_relaxed)};
+}
+
+/* Once a millisecond: are there processors that neither the program nor our own share uses? */
+static void tick(meter *last)
+{
+    pa_collector *gc = &pa_the_gc;
+    meter now = read_meter();
+    if (now.wall_ns - last->wall_ns < TICK_NS)
+        return;
+    double wall = (double)(now.wall_ns - last->wall_ns), used = (double)(now.process_ns - last->process_ns),
+           ours = (double)(now.gc_ns - last->gc_ns);
+    double busy = used > ours ? (used - ours) / wall : 0;
+    bool before = atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
+    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin;
+    atomic_store_explicit(&gc->idle_allowed, allowed, memory_order_relaxed);
+    if (allowed && !before)
+        wake_workers();
+    *last = now;
+    pa_assist_revise();
+}
+
+void pa_workers_mark(bool forced)
+{
+    pa_collector *gc = &pa_the_gc;
+    pa_gcwork work = {.pool = &pa_the_procs.workpool};
+    share s = {.start_ns = pa_clock_now_ns()};
+    meter last = read_meter();
+    (void)forced;
+    if (!atomic_load(&gc->marking_open)) {
+        atomic_store(&gc->marking_open, true);
+        wake_workers();
+    }
+    while (!is_drained()) {
+        mark_or_rest(role_of(0), &s, &work);
+        tick(&last);
+    }
+}
+
+void pa_workers_mark_stw(unsigned markers)
+{
+    pa_collector *gc = &pa_the_gc;
+    pa_gcwork work = {.pool = &pa_the_procs.workpool};
+    atomic_store(&gc->flat_out, true);
+    if (markers > 1 && !atomic_load(&gc->marking_open)) {
+        atomic_store(&gc->marking_open, true);
+        wake_workers();
+    }
+    while (!is_drained())
+        mark_slice(&work, false);
+}

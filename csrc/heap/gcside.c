@@ -1,0 +1,48 @@
+/* gcside.c - mapping side tables.
+ *
+ * Owns pa_space.sides, the table from arena to side table: reserved whole with the first managed span (16 MiB of
+ * address space for a window of 47 bits), an entry's OS page made writable when its arena gets one.  Written
+ * under mheap's lock, published with release, never unmapped.
+ */
+#include "heap/gcside.h"
+
+#include "sys/vm.h"
+
+static bool ensure_table_locked(void)
+{
+    if (pa_space.sides)
+        return true;
+    uintptr_t count = pa_space.limit_pages >> (PA_ARENA_SHIFT - PA_PAGE_SHIFT);
+    size_t os_page = pa_vm_page_size_bytes();
+    void **table = pa_vm_reserve(pa_round_up(count * sizeof *table, os_page), true);
+    if (!table)
+        return false;
+    pa_space.sides = table;
+    __atomic_store_n(&pa_space.side_count, count, __ATOMIC_RELEASE);
+    return true;
+}
+
+static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
+{
+    if (pa_space.sides[idx])
+        return true;
+    if (!pa_vm_commit(&pa_space.sides[idx], sizeof(void *)))
+        return false;
+    pa_gcside *side = pa_vm_map(pa_round_up(sizeof *side, pa_vm_page_size_bytes()));
+    if (!side)
+        return false;
+    h->side_bytes += sizeof *side;
+    __atomic_store_n(&pa_space.sides[idx], side, __ATOMIC_RELEASE);
+    return true;
+}
+
+bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
+{
+    if (!ensure_table_locked())
+        return false;
+    uintptr_t last = (base + nbytes - 1 - pa_space.base) >> PA_ARENA_SHIFT;
+    for (uintptr_t idx = (base - pa_space.base) >> PA_ARENA_SHIFT; idx <= last; idx++)
+        if (!ensure_side_locked(h, idx))
+            return false;
+    return true;
+}

@@ -1,0 +1,70 @@
+/* gcside.h - what the collector knows of an arena, outside the objects.
+ *
+ * One side table an arena, mapped with the arena's first managed span and touched page by page as spans come:
+ *
+ *     page_info      32 KiB   what the page belongs to: class, kind, distance to the span's first page
+ *     pointer_bits    1 MiB   one bit a word: is it a pointer? (Go: heapBits, runtime/mbitmap.go)
+ *     plane[0..1]     1 MiB   one bit an object, 128 bytes a page: allocation and mark bits, which change places
+ *                             at each sweep (Go: gcBits, runtime/mheap.go)
+ *     plane[2]        1 MiB   the second opinion of checkmark
+ *
+ * The markers find everything about a pointer here - no span header is read - so that a mark costs one
+ * cache line beside the object.  An object's bit is its index in the span, counted from the slice of the
+ * span's first page; a span has at most 1024 objects, which is one page's slice.
+ */
+#ifndef PA_GCSIDE_H
+#define PA_GCSIDE_H
+
+#include "heap/heap.h"
+
+enum {
+    PA_SIDE_WORDS_PER_PAGE = 16,        /* of each bitmap: 1024 bits */
+    PA_PLANE_CHECK = 2,
+    PA_PLANES = 3,
+    PA_INFO_KIND_SHIFT = 7,
+    PA_INFO_OFFSET_SHIFT = 9,
+};
+/* The distance has 23 bits: managed objects end at 64 GiB. */
+#define PA_MANAGED_MAX_PAGES ((size_t)1 << 23)
+
+typedef struct pa_gcside {
+    /* 0: no managed span. Written by who formats or frees the span (release), read by anybody. */
+    _Atomic uint32_t page_info[PA_ARENA_PAGES];
+    /* Written by the P that allocates the object, before it is published; read by markers, relaxed. */
+    uint64_t pointer_bits[PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
+    uint64_t plane[PA_PLANES][PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
+} pa_gcside;
+
+/* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. mheap's lock. */
+bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes);
+
+/* Side table of the arena that holds addr; NULL where nothing managed ever was. Any address. */
+PA_INLINE pa_gcside *pa_gcside_of(uintptr_t addr)
+{
+    uintptr_t idx = (addr - pa_space.base) >> PA_ARENA_SHIFT;
+    if (PA_UNLIKELY(idx >= __atomic_load_n(&pa_space.side_count, __ATOMIC_ACQUIRE)))
+        return NULL;
+    return (pa_gcside *)__atomic_load_n(&pa_space.sides[idx], __ATOMIC_ACQUIRE);
+}
+
+PA_INLINE size_t pa_gcside_page(uintptr_t addr) { return (addr & (PA_ARENA_BYTES - 1)) >> PA_PAGE_SHIFT; }
+
+PA_INLINE uint32_t pa_info_of(unsigned size_class, unsigned kind, size_t offset_pages)
+{
+    return (uint32_t)(size_class | kind << PA_INFO_KIND_SHIFT | offset_pages << PA_INFO_OFFSET_SHIFT);
+}
+PA_INLINE unsigned pa_info_class(uint32_t info) { return info & 127; }
+PA_INLINE unsigned pa_info_kind(uint32_t info) { return info >> PA_INFO_KIND_SHIFT & 3; }
+PA_INLINE size_t pa_info_offset_pages(uint32_t info) { return info >> PA_INFO_OFFSET_SHIFT; }
+
+/* First word of a plane's slice for the span that starts at base. Precondition: the side table exists. */
+PA_INLINE uint64_t *pa_gcside_bits(pa_gcside *side, unsigned plane, uintptr_t base)
+{
+    return &side->plane[plane][pa_gcside_page(base) * PA_SIDE_WORDS_PER_PAGE];
+}
+
+/* The plane of the allocation bits of swept spans, and of the next marks. */
+PA_INLINE unsigned pa_alloc_plane(uint32_t sweepgen) { return sweepgen >> 1 & 1; }
+PA_INLINE unsigned pa_mark_plane(uint32_t sweepgen) { return ~sweepgen >> 1 & 1; }
+
+#endif

@@ -1,0 +1,79 @@
+/* object.c - what is too long to inline of looking at objects: slot sizes, allocation tests, pointer bits.
+ *
+ * Owns nothing, takes no lock.  An object's pointer bits are written by the thread that allocates it before any
+ * other thread can know it; a span's pages, and so the bitmap's words, belong to one thread at a time, so plain
+ * read-modify-write is enough.  Markers read neighbours in the same word, hence whole-word stores.
+ */
+#include "heap/object.h"
+
+size_t pa_object_slot_bytes(const pa_objref *o)
+{
+    if (o->size_class)
+        return pa_class_object_bytes[o->size_class];
+    const pa_span *s = pa_span_of((void *)o->base);
+    return s ? pa_span_bytes(s) : 0;
+}
+
+bool pa_object_is_allocated(const pa_objref *o)
+{
+    const pa_span *s = pa_span_of((void *)o->span_base);
+    if (!s || pa_span_state_racy(s) != PA_SPAN_MANAGED || pa_racy_load(&s->base) != o->span_base)
+        return false;
+    const uint64_t *alloc_bits = pa_racy_load(&s->alloc_bits);
+    return o->idx < pa_racy_load(&s->free_idx) ||
+           (pa_racy_load(&alloc_bits[o->idx / 64]) & pa_object_bit(o));
+}
+
+/* Up to 64 bits at the address of a word. */
+static void write_bits(uintptr_t at_word, unsigned nwords, uint64_t bits)
+{
+    /* An arena's bitmap ends with the arena, and so may a word's worth of a large object. */
+    size_t left = (PA_ARENA_BYTES - (at_word & (PA_ARENA_BYTES - 1))) >> 3;
+    if (nwords > left) {
+        write_bits(at_word + left * 8, nwords - (unsigned)left, bits >> left);
+        nwords = (unsigned)left;
+        bits &= pa_mask64(nwords);
+    }
+    pa_object_write_small_bits(at_word, nwords, bits);
+}
+
+static uint64_t mask_bits(const uint64_t *mask, size_t first, unsigned n)
+{
+    uint64_t bits = mask[first / 64] >> first % 64;
+    if (first % 64 + n > 64)
+        bits |= mask[first / 64 + 1] << (64 - first % 64);
+    return bits & pa_mask64(n);
+}
+
+/* Small elements: as many whole ones as fit into 64 bits at once. */
+static void write_packed(uintptr_t obj, const uint64_t *mask, unsigned element_words, size_t count)
+{
+    unsigned batch = 64 / element_words;
+    uint64_t pattern = 0;
+    for (unsigned i = 0; i < batch; i++)
+        pattern |= (mask[0] & pa_mask64(element_words)) << i * element_words;
+    for (size_t i = 0; i < count; i += batch) {
+        unsigned n = count - i < batch ? (unsigned)(count - i) : batch;
+        write_bits(obj + i * element_words * 8, n * element_words, pattern & pa_mask64(n * element_words));
+    }
+}
+
+static void write_one(uintptr_t obj, const uint64_t *mask, size_t nwords)
+{
+    for (size_t i = 0; i < nwords; i += 64) {
+        unsigned n = nwords - i < 64 ? (unsigned)(nwords - i) : 64;
+        write_bits(obj + i * 8, n, mask ? mask_bits(mask, i, n) : 0);
+    }
+}
+
+void pa_object_write_pointer_bits(uintptr_t obj, size_t slot_bytes, const uint64_t *mask, size_t element_bytes,
+                                  size_t count)
+{
+    size_t element_words = element_bytes / 8, used = element_bytes * count;
+    if (element_words <= 64)
+        write_packed(obj, mask, (unsigned)element_words, count);
+    else
+        for (size_t i = 0; i < count; i++)
+            write_one(obj + i * element_bytes, mask, element_words);
+    write_one(obj + used, NULL, (slot_bytes - used) / 8);
+}

@@ -1,0 +1,81 @@
+/* object.h - from any word to the managed object it points into.
+ *
+ * Reads the side tables only (heap/gcside.h); inline, since the markers do it for every pointer.
+ */
+#ifndef PA_OBJECT_H
+#define PA_OBJECT_H
+
+#include "heap/gcside.h"
+
+typedef struct pa_objref {
+    uintptr_t base;         /* the object */
+    uintptr_t span_base;
+    uint32_t idx;           /* in its span */
+    uint8_t size_class, kind;
+    pa_gcside *side;        /* of the span's first page */
+} pa_objref;
+
+/* False when p lies in no object slot of a managed span. A slot need not be allocated. */
+PA_INLINE bool pa_object_resolve(uintptr_t p, pa_objref *o)
+{
+    pa_gcside *side = pa_gcside_of(p);
+    if (PA_UNLIKELY(!side))
+        return false;
+    uint32_t info = atomic_load_explicit(&side->page_info[pa_gcside_page(p)], memory_order_relaxed);
+    if (PA_UNLIKELY(!info))
+        return false;
+    o->size_class = (uint8_t)pa_info_class(info);
+    o->kind = (uint8_t)pa_info_kind(info);
+    o->span_base = pa_round_down(p, PA_PAGE_BYTES) - (pa_info_offset_pages(info) << PA_PAGE_SHIFT);
+    o->side = side;
+    if (PA_UNLIKELY((o->span_base ^ p) >> PA_ARENA_SHIFT)) {
+        o->side = pa_gcside_of(o->span_base);
+        if (!o->side) /* the entry was read while its span went away */
+            return false;
+    }
+    if (PA_UNLIKELY(o->size_class == 0)) {
+        o->idx = 0;
+        o->base = o->span_base;
+        return true;
+    }
+    o->idx = pa_class_index_of(o->size_class, (uint32_t)(p - o->span_base));
+    o->base = o->span_base + (uintptr_t)o->idx * pa_class_object_bytes[o->size_class];
+    return o->idx < pa_class_objects[o->size_class]; /* else the waste behind the last object */
+}
+
+PA_INLINE uint64_t *pa_object_bit_word(const pa_objref *o, unsigned plane)
+{
+    return &pa_gcside_bits(o->side, plane, o->span_base)[o->idx / 64];
+}
+
+PA_INLINE uint64_t pa_object_bit(const pa_objref *o) { return (uint64_t)1 << o->idx % 64; }
+
+PA_INLINE bool pa_object_is_set(const pa_objref *o, unsigned plane)
+{
+    return __atomic_load_n(pa_object_bit_word(o, plane), __ATOMIC_RELAXED) & pa_object_bit(o);
+}
+
+/* Bytes of the slot. Precondition: the object's span is in use and cannot go away. */
+size_t pa_object_slot_bytes(const pa_objref *o);
+
+/* Was the slot handed out (free_idx, allocation bits)? For words that may be anything. Inside only. */
+bool pa_object_is_allocated(const pa_objref *o);
+
+/* Writes the pointer bits of an object: word i of each element_bytes is a pointer when bit i of mask is set,
+ * count elements, up to slot_bytes (the rest: none). mask has element_bytes / 8 bits. By the object's allocator. */
+void pa_object_write_pointer_bits(uintptr_t obj, size_t slot_bytes, const uint64_t *mask, size_t element_bytes,
+                                  size_t count);
+/* The same for one element of at most 64 words; inline for small classes. */
+PA_INLINE void pa_object_write_small_bits(uintptr_t obj, unsigned nwords, uint64_t mask)
+{
+    size_t at = (obj & (PA_ARENA_BYTES - 1)) >> 3;
+    uint64_t *word = &pa_gcside_of(obj)->pointer_bits[at / 64];
+    unsigned shift = at % 64;
+    pa_owner_set(word, (pa_racy_load(word) & ~(pa_mask64(nwords) << shift)) | mask << shift);
+    if (PA_UNLIKELY(shift + nwords > 64)) {
+        unsigned done = 64 - shift;
+        pa_owner_set(word + 1, (pa_racy_load(word + 1) & ~pa_mask64(nwords - done)) | mask >> done);
+    }
+}
+
+#endif

@@ -1,0 +1,78 @@
+/* gcproc.h - the managed half of a P: inside or outside, its spans, roots, barrier and mark work.
+ *
+ * Made when a thread first goes inside and kept with the P; until then the mcache's `gc` points at a constant
+ * that is never inside.  The owner thread writes everything while inside; who stopped the P (world/stw.h) does so on its behalf while it is outside and its
+ * stop flag is set.
+ */
+#ifndef PA_GCPROC_H
+#define PA_GCPROC_H
+
+#include "heap/mheap.h"
+#include "world/gcwork.h"
+
+enum { PA_BARRIER_ENTRIES = 256, PA_MANAGED_KINDS = PA_SPAN_KINDS - 1, PA_HANDLE_CACHE = 32 };
+
+struct pa_frame;
+struct pa_handle;
+
+/* What the write barrier has to do. */
+typedef enum pa_marking {
+    PA_MARKING_OFF,
+    PA_MARKING_HYBRID,      /* shade the old and the new value (Go 1.8) */
+    PA_MARKING_INSERTION    /* shade the new value only (Dijkstra; Go 1.5, 1.6): frames are scanned again */
+} pa_marking;
+
+typedef struct pa_gcproc {
+    /* ---- The handshake of world/stw.h ---- */
+    /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on
+     * leaving; read by stoppers (acquire, after a membarrier). */
+    _Atomic uint32_t inside;
+    /* 1 while the thread must not be inside; also the futex that it waits on. Written by stoppers; read by the
+     * owner with acquire. */
+    _Atomic uint32_t stop;
+    uint32_t depth;             /* nested pa_enter; owner only */
+
+    /* ---- Allocation; see api/mallocgc.c. Changed by the owner and, in stops, by the collector ---- */
+    uint8_t marking;            /* pa_marking: barrier on, allocate black; changes in stops only */
+    pa_span *alloc[PA_MANAGED_KINDS][PA_SIZE_CLASSES]; /* by kind - 1 */
+    uintptr_t tiny;             /* current tiny block, 0: none */
+    uint32_t tiny_offset;
+    int64_t assist_debt_bytes;  /* allocated while marking and not yet paid for, in bytes of heap */
+
+    /* ---- Roots ---- */
+    struct pa_frame *frames;
+    bool frames_unscanned;      /* this cycle has not scanned them yet */
+    struct pa_handle *free_handles;
+    uint32_t free_handle_count;
+
+    /* ---- Marking ---- */
+    pa_gcwork work;
+    uint32_t barrier_count;
+    uintptr_t barrier[PA_BARRIER_ENTRIES]; /* shaded, not yet in work */
+
+    /* ---- Cumulative, read racily by statistics ---- */
+    uint64_t alloc_bytes, mallocs;
+} pa_gcproc;
+
+/* Stands wherever there is none; never written. */
+extern PA_HIDDEN const pa_gcproc pa_gcproc_outside;
+PA_INLINE bool pa_gcproc_is_real(const pa_gcproc *gc) { return gc && gc != &pa_gcproc_outside; }
+/* Inside, and nobody wants to stop us: managed operations may go on. */
+PA_INLINE bool pa_gcproc_may_go_on(const pa_gcproc *gc)
+{
+    return pa_racy_load(&gc->inside) == 1 && pa_racy_load(&gc->stop) == 0;
+}
+
+struct pa_proc;
+/* Barrier buffer and mark work go to the pool; true when there was something. */
+bool pa_gcproc_flush_work(struct pa_proc *p);
+/* Spans go back to their mcentrals, the tiny block is dropped. */
+void pa_gcproc_flush_spans(struct pa_proc *p);
+/* Counts what was allocated from s, one of p's spans, since it was last counted. */
+void pa_gcproc_account(struct pa_proc *p, pa_span *s);
+/* The thread exits: everything above, its frames and handles. */
+void pa_gcproc_detach(struct pa_proc *p);
+/* The same in a fork child, for a thread that was outside and is gone. */
+void pa_gcproc_detach_vanished(struct pa_proc *p);
+
+#endif

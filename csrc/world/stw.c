@@ -1,0 +1,231 @@
+/* stw.c - stopping the world without signals (DESIGN section 6; Go: runtime/proc.go, stopTheWorld).
+ *
+ * Owns pa_the_world.  A stopper holds its lock (rank WORLD) from stop to start; the flags are set under the P
+ * list's lock, so that a P that comes later starts with the flag that the others have.
+ *
+ * A waiting stopper spins, yields and then sleeps on `left`, which a leaving P bumps when it sees its flag.
+ * The leaving thread looks at the flag without a fence, so it may miss it: the stopper's sleeps are short.
+ */
+#include "world/stw.h"
+
+#include "base/assert.h"
+#include "base/yield.h"
+#include "sys/thread.h"
+
+enum { SPINS = 200, YIELDS = 20, NAP_NS = 50 * 1000 };
+
+pa_world pa_the_world = {.lock = PA_LOCK_INIT(WORLD)};
+const pa_gcproc pa_gcproc_outside;
+
+/* ---- One P ---- */
+
+static pa_gcproc *make_gcproc_locked(pa_proc *p)
+{
+    if (!pa_the_world.initialised) {
+        pa_the_world.asymmetric = pa_thread_membarrier_register();
+        pa_the_world.initialised = true;
+    }
+    pa_gcproc *gc = pa_offheap_alloc(&p->cache.heap->offheap, sizeof *gc, PA_CACHE_LINE_BYTES);
+    if (!gc)
+        return NULL;
+    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+            gc->alloc[k][c] = PA_EMPTY_SPAN;
+    gc->marking = pa_the_procs.marking;
+    gc->work.pool = &pa_the_procs.workpool;
+    atomic_store_explicit(&gc->stop, pa_the_world.stopped, memory_order_relaxed);
+    __atomic_store_n(&p->cache.gc, gc, __ATOMIC_RELEASE);
+    return gc;
+}
+
+pa_proc *pa_world_attach(void)
+{
+    pa_mcache *c = pa_proc_attach();
+    if (!pa_mcache_is_real(c))
+        return NULL;
+    pa_proc *p = (pa_proc *)c;
+    if (PA_LIKELY(pa_gcproc_is_real(c->gc)))
+        return p;
+    pa_lock_acquire(&pa_the_procs.lock);
+    bool ok = make_gcproc_locked(p) != NULL;
+    pa_lock_release(&pa_the_procs.lock);
+    return ok ? p : NULL;
+}
+
+void pa_world_park(pa_proc *p)
+{
+    (void)p;
+    atomic_fetch_add_explicit(&pa_the_world.left, 1, memory_order_release);
+    pa_thread_wake_all(&pa_the_world.left);
+}
+
+void pa_world_enter_slow(pa_proc *p)
+{
+    do {
+        pa_world_leave(p);
+        while (atomic_load_explicit(&p->cache.gc->stop, memory_order_acquire))
+            pa_thread_wait(&p->cache.gc->stop, 1, -1);
+    } while (!pa_world_try_inside(p));
+}
+
+/* ---- All of them ---- */
+
+static void set_flag(pa_proc *p, bool stop)
+{
+    atomic_store_explicit(&p->cache.gc->stop, stop, memory_order_seq_cst);
+    if (!stop)
+        pa_thread_wake_all(&p->cache.gc->stop);
+}
+
+/* All flags are set: from here on a P that is seen outside stays there. */
+static void fence(void)
+{
+    if (!PA_TSAN && pa_the_world.asymmetric)
+        pa_thread_membarrier();
+    else
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+static bool is_outside(pa_proc *p)
+{
+    return atomic_load_explicit(&p->cache.gc->inside, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0;
+}
+
+static void wait_a_little(int *turns)
+{
+    if (++*turns < SPINS) {
+        pa_cpu_relax();
+    } else if (*turns < SPINS + YIELDS) {
+        pa_thread_yield();
+    } else {
+        uint32_t left = atomic_load_explicit(&pa_the_world.left, memory_order_acquire);
+        pa_thread_wait(&pa_the_world.left, left, NAP_NS);
+    }
+}
+
+static pa_proc *first_proc(void)
+{
+    return __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE);
+}
+
+static void set_all_flags(pa_proc *self, bool stop)
+{
+    pa_lock_acquire(&pa_the_procs.lock);
+    pa_the_world.stopped = stop;
+    for (pa_proc *p = first_proc(); p; p = p->next_all)
+        if (pa_gcproc_is_real(p->cache.gc) && p != self)
+            set_flag(p, stop);
+    pa_lock_release(&pa_the_procs.lock);
+}
+
+void pa_world_stop(pa_proc *self)
+{
+    pa_lock_acquire(&pa_the_world.lock);
+    set_all_flags(self, true);
+    fence();
+    for (pa_proc *p = first_proc(); p; p = p->next_all)
+        for (int turns = 0; p != self && pa_gcproc_is_real(p->cache.gc) && !is_outside(p);)
+            wait_a_little(&turns);
+}
+
+void pa_world_start(void)
+{
+    set_all_flags(NULL, false);
+    pa_lock_release(&pa_the_world.lock);
+}
+
+void pa_world_each_stw(void (*visit)(pa_proc *p, void *argument), void *argument)
+{
+    for (pa_proc *p = first_proc(); p; p = p->next_all)
+        if (pa_gcproc_is_real(p->cache.gc))
+            visit(p, argument);
+}
+
+/* A P that was seen outside keeps its flag until it was visited, then goes on; so a P that attaches meanwhile
+ * must not be caught half-way: it starts without the flag and is not visited. */
+void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argument)
+{
+    pa_lock_acquire(&pa_the_world.lock);
+    pa_lock_acquire(&pa_the_procs.lock);
+    for (pa_proc *p = first_proc(); p; p = p->next_all)
+        if (pa_gcproc_is_real(p->cache.gc))
+            set_flag(p, true);
+    pa_lock_release(&pa_the_procs.lock);
+    fence();
+    int turns = 0;
+    for (bool waiting = true; waiting;) {
+        waiting = false;
+        for (pa_proc *p = first_proc(); p; p = p->next_all) {
+            if (!pa_gcproc_is_real(p->cache.gc) ||
+                !atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed))
+                continue;
+            if (!is_outside(p)) {
+                waiting = true;
+                continue;
+            }
+            visit(p, argument);
+            set_flag(p, false);
+        }
+        if (waiting)
+            wait_a_little(&turns);
+    }
+    pa_lock_release(&pa_the_world.lock);
+}
+
+unsigned pa_world_inside_count(void)
+{
+    unsigned n = 0;
+    for (pa_proc *p = first_proc(); p; p = p->next_all)
+        n += atomic_load_explicit(&p->cache.gc->inside, memory_order_relaxed); /* the constant's is 0 */
+    return n;
+}
+
+/* ---- The collector's own threads ---- */
+
+void pa_world_gc_begin(void)
+{
+    for (;;) {
+        atomic_fetch_add(&pa_the_world.gc_active, 1);
+        if (PA_LIKELY(atomic_load(&pa_the_world.gc_hold) == 0))
+            return;
+        pa_world_gc_end();
+        while (atomic_load(&pa_the_world.gc_hold))
+            pa_thread_wait(&pa_the_world.gc_hold, 1, -1);
+    }
+}
+
+void pa_world_gc_end(void)
+{
+    atomic_fetch_sub(&pa_the_world.gc_active, 1);
+    if (PA_UNLIKELY(atomic_load(&pa_the_world.gc_hold)))
+        pa_thread_wake_all(&pa_the_world.gc_active);
+}
+
+void pa_world_gc_hold(void)
+{
+    atomic_store(&pa_the_world.gc_hold, 1);
+    for (uint32_t n; (n = atomic_load(&pa_the_world.gc_active)) != 0;)
+        pa_thread_wait(&pa_the_world.gc_active, n, NAP_NS);
+}
+
+void pa_world_gc_release(void)
+{
+    atomic_store(&pa_the_world.gc_hold, 0);
+    pa_thread_wake_all(&pa_the_world.gc_hold);
+}
+
+void pa_world_reset_child(pa_proc *self)
+{
+    atomic_store(&pa_the_world.gc_active, 0);
+    atomic_store(&pa_the_world.gc_hold, 0);
+    pa_the_world.stopped = false;
+    if (pa_the_world.initialised)
+        pa_the_world.asymmetric = pa_thread_membarrier_register();
+    for (pa_proc *p = first_proc(); p; p = p->next_all) {
+        if (!pa_gcproc_is_real(p->cache.gc))
+            continue;
+        atomic_store(&p->cache.gc->stop, 0);
+        if (p != self)
+            atomic_store(&p->cache.gc->inside, 0);
+    }
+}
