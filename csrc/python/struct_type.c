@@ -212,11 +212,10 @@ static int complete_namespace(PyObject *namespace, const pa_layout *layout)
     return rc;
 }
 
-/* Nothing may make references of this class larger than others, or known to Python's own collector. */
+/* Nothing may make references of this class larger than others. */
 static int check_class(PyTypeObject *cls)
 {
-    if (cls->tp_basicsize != (Py_ssize_t)sizeof(pa_managed) || cls->tp_itemsize != 0 || cls->tp_dictoffset != 0 ||
-        PyType_IS_GC(cls)) {
+    if (cls->tp_basicsize != (Py_ssize_t)sizeof(pa_managed) || cls->tp_itemsize != 0 || cls->tp_dictoffset != 0) {
         PyErr_Format(PyExc_TypeError, "a base class of %s has a __dict__ or slots: give it __slots__ = ()",
                      cls->tp_name);
         return -1;
@@ -273,6 +272,12 @@ static PyObject *make_class(PyTypeObject *meta, PyObject *args, PyObject *kwargs
         if (layout->fields[i]->owner == NULL)
             layout->fields[i]->owner = layout;
     }
+    /* References lead to no Python object but their class, which stays: nothing for Python's own collector, in
+     * which CPython from 3.11 on puts the objects of every class made by a class statement. */
+    cls->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
+    cls->tp_traverse = NULL;
+    cls->tp_clear = NULL;
+    cls->tp_free = PyObject_Free;
     cls->tp_dealloc = pa_managed_dealloc;
     cls->tp_vectorcall = pa_struct_vectorcall;
     ((pa_struct_class *)cls)->layout = layout;
