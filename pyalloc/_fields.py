@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from pyalloc import _core
 
@@ -93,16 +93,14 @@ def _evaluate(text: str, module: str, namespace: dict[str, Any], frame_locals: d
     globals_ = sys.modules[module].__dict__ if module in sys.modules else {}
     tree = ast.parse(text.strip(), mode="eval").body
     if isinstance(tree, ast.Subscript):
-        generic = eval(compile(ast.Expression(tree.value), "<annotation>", "eval"), globals_, names)
+        generic: Any = eval(ast.unparse(tree.value), globals_, names)
         if generic is Ref:
             target = tree.slice
-            if isinstance(target, getattr(ast, "Index", ())):  # Python 3.8's form, still met in 3.9 tools
-                target = target.value
             if isinstance(target, ast.Constant) and isinstance(target.value, str):
                 return TypedRef(target.value)
             expression = ast.unparse(target)
             try:
-                return Ref[eval(expression, globals_, names)]
+                return generic[eval(expression, globals_, names)]
             except NameError:
                 return TypedRef(expression)
     return eval(text, globals_, names)
@@ -127,9 +125,10 @@ def read(name: str, namespace: dict[str, Any]) -> list[tuple[str, int, Union[Non
     frame_locals = sys._getframe(1).f_locals
     for field, annotation in _annotations(namespace).items():
         annotation = getattr(annotation, "__forward_arg__", annotation)
-        if isinstance(annotation, str):
+        while isinstance(annotation, str):  # a quoted one in a module whose annotations are strings is one twice
             if annotation.replace("typing.", "").startswith("ClassVar"):
-                continue
+                annotation = ClassVar[Any]
+                break
             try:
                 annotation = _evaluate(annotation, module, namespace, frame_locals)
             except Exception as error:

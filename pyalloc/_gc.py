@@ -216,7 +216,8 @@ class GCStats:
 
 def read_gc_stats() -> GCStats:
     """The collector's statistics now, with the most recent stops.  Any thread.  Go counterpart: debug.ReadGCStats."""
-    row = list(_core.gc_stats_row())
+    row: Any = _core.gc_stats_row()
     pauses = _core.gc_pauses()
-    row[18] = MODES[row[18]]
-    return GCStats(*row, tuple(length for length, _ in pauses), tuple(end for _, end in pauses))
+    lengths, ends = tuple(length for length, _ in pauses), tuple(end for _, end in pauses)
+    values: list[Any] = [*row[:18], MODES[row[18]], *row[19:], lengths, ends]
+    return GCStats(*values)

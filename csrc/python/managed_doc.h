@@ -85,6 +85,8 @@ PA_DOC weakref_doc[] =
 "Unlike weakref.ref it follows the object, not the Python reference to it.  Raises\n"
 "TypeError for other objects.  Any thread.  Go counterpart: weak.Make.";
 
+PA_DOC weakref_class_getitem_doc[] = "__class_getitem__($type, item, /)\n--\n\nweakref[Node], for annotations.";
+
 PA_DOC is_alive_doc[] =
 "is_alive($module, weak, /)\n--\n\n"
 "True while a weakref still gives its object.  Any thread.";

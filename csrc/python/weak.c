@@ -127,6 +127,7 @@ static PyObject *py_is_alive(PyObject *module, PyObject *object)
 }
 
 static PyMethodDef weakref_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, weakref_class_getitem_doc},
     {"__reduce__", weakref_reduce, METH_NOARGS, managed_reduce_doc},
     {"__reduce_ex__", weakref_reduce, METH_O, managed_reduce_ex_doc},
     {NULL, NULL, 0, NULL},
