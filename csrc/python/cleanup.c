@@ -2,19 +2,24 @@
  *
  * The collector knows numbers only; the functions and their arguments are in a table of pyalloc/_cleanup.py.
  * When it has queued ids it calls notify, from any thread and without the GIL, which asks CPython to call
- * deliver in the main thread (Py_AddPendingCall).  One such call is under way at most: scheduled says so.
- * CPython's queue of pending calls is short; when it is full the ids wait for the next notify, or for the
- * next collect(), which delivers as well.
+ * deliver in the main thread (Py_AddPendingCall).  CPython up to 3.11 does not interrupt a main thread that
+ * keeps the GIL for a call that another thread added, so the next operation on managed objects, which has the
+ * GIL, adds it again (pa_cleanup_kick).  CPython's queue of pending calls is short; when it is full the next
+ * operation tries once more.  collect() delivers as well.
+ *
+ *              notify                       kick
+ *   QUIET ---------------> NOTIFIED ---------------> KICKED
+ *     ^                        |                        |
+ *     +-------- deliver -------+-------- deliver -------+
  *
  * At exit Python code delivers once more and then calls cleanup_listen(None): from then on nobody is notified,
  * and a call that is still pending finds no receiver.
  *
- * Locks: the GIL for receiver; scheduled is atomic.  Go counterpart: runtime.AddCleanup, whose goroutine is
+ * Locks: the GIL for receiver; pa_cleanup_news is atomic.  Go counterpart: runtime.AddCleanup, whose goroutine is
  * the main thread here.
  */
 #include "python/gccontrol.h"
 
-#include "base/atomics.h"
 #include "python/managed_doc.h"
 
 enum { TAKE_AT_ONCE = 64 };
@@ -22,14 +27,12 @@ enum { TAKE_AT_ONCE = 64 };
 /* Called without arguments to deliver; NULL: nobody. */
 static PyObject *receiver;
 
-/* Written by notify (any thread) and by the pending call; acquire-release, so that ids queued before a notify
- * that found true are seen by the pending call that clears it. */
-static _Atomic bool scheduled;
+_Atomic int pa_cleanup_news;
 
 static int deliver(void *unused)
 {
     (void)unused;
-    atomic_store(&scheduled, false);
+    atomic_store(&pa_cleanup_news, PA_CLEANUP_QUIET);
     if (receiver == NULL)
         return 0;
     PyObject *held = receiver;
@@ -45,8 +48,18 @@ static int deliver(void *unused)
 static void notify(void *unused)
 {
     (void)unused;
-    if (!atomic_exchange(&scheduled, true) && Py_AddPendingCall(deliver, NULL) != 0)
-        atomic_store(&scheduled, false);
+    int quiet = PA_CLEANUP_QUIET;
+    if (atomic_compare_exchange_strong(&pa_cleanup_news, &quiet, PA_CLEANUP_NOTIFIED))
+        Py_AddPendingCall(deliver, NULL);       /* when it fails, kick makes up for it */
+}
+
+void pa_cleanup_kick(void)
+{
+    PA_OUTSIDE();
+    int notified = PA_CLEANUP_NOTIFIED;
+    if (atomic_compare_exchange_strong(&pa_cleanup_news, &notified, PA_CLEANUP_KICKED) &&
+        Py_AddPendingCall(deliver, NULL) != 0)
+        atomic_store(&pa_cleanup_news, PA_CLEANUP_NOTIFIED);
 }
 
 static PyObject *py_cleanup_listen(PyObject *module, PyObject *callable)

@@ -92,6 +92,8 @@ int pa_layout_from_argument(PyObject *cls, const pa_layout **out)
 pa_managed *pa_managed_blank(void)
 {
     PA_OUTSIDE();
+    if (PA_UNLIKELY(atomic_load_explicit(&pa_cleanup_news, memory_order_relaxed) == PA_CLEANUP_NOTIFIED))
+        pa_cleanup_kick();
     pa_managed *blank = free_list;
     if (PA_LIKELY(blank != NULL)) {
         free_list = blank->object;

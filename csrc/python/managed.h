@@ -9,6 +9,8 @@
 #define PA_PYTHON_MANAGED_H
 
 #include "python/core.h"
+
+#include "base/atomics.h"
 #include "python/inside.h"
 
 /* Objects of less than 16 bytes without pointers would share blocks, and with them their death. */
@@ -86,6 +88,13 @@ static inline void *pa_managed_object(PyObject *reference)
 {
     return ((pa_managed *)reference)->object;
 }
+
+/* cleanup.c: whether deliver was asked for.  Written by notify (any thread: QUIET to NOTIFIED), by kick and by
+ * deliver (the GIL); sequentially consistent, so that a notify that does not find QUIET knows that deliver has
+ * not taken the ids yet.  Read relaxed on the fast path, where late is as good as soon. */
+enum { PA_CLEANUP_QUIET, PA_CLEANUP_NOTIFIED, PA_CLEANUP_KICKED };
+extern _Atomic int pa_cleanup_news;
+PA_COLD void pa_cleanup_kick(void);
 
 /* Memory for a reference, taken before going inside: NULL with MemoryError. */
 pa_managed *pa_managed_blank(void);

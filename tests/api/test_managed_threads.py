@@ -3,6 +3,7 @@
 import random
 import sys
 import threading
+import time
 
 import pytest
 
@@ -51,9 +52,10 @@ def run(*targets):
         raise errors[0]
 
 
-def collector(done, count=30):
+def collector(done, seconds=0.4):
     def work():
-        for _ in range(count):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             pyalloc.collect()
         done.set()
 
@@ -140,7 +142,7 @@ def test_weak_references_under_fire(mode):
                     assert one == kept[i]
                 assert one is None or (one.key == i % 50 and one.check == ~one.key)
 
-    run(collector(done, 20), work, work)
+    run(collector(done), work, work)
 
 
 def test_arrays_and_bytes_under_fire(mode):
@@ -183,7 +185,7 @@ def test_threads_come_and_go(mode):
             run(one, one)
             count += 1
 
-    run(collector(done, 20), spawn)
+    run(collector(done), spawn)
     for one in table:
         walk(one)
 
