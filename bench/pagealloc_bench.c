@@ -1,7 +1,7 @@
 /* pagealloc_bench.c - what taking and giving back 1..64 pages costs in a fragmented address space.
  *
  * Build and run from the project's root (fake addresses: only metadata is touched):
- *   cc -O2 -std=c11 -D_GNU_SOURCE -Icsrc bench/pagealloc_bench.c csrc/pages/[a-z]*.c csrc/base/assert.c \
+ *   cc -O2 -std=c11 -D_GNU_SOURCE -Icsrc bench/pagealloc_bench.c csrc/pages/[a-z]*.c csrc/base/{assert,text}.c \
  *      csrc/sys/vm_linux.c -o pagealloc_bench && ./pagealloc_bench [pairs [rounds]]
  *
  * For each size the space is filled with runs of 1..64 pages, and a random half of the runs is given back.

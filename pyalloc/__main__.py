@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: bench, classes, stats, rss, doctor; each has --json."""
+"""``python -m pyalloc``: bench, classes, stats, rss, options, doctor; each has --json."""
 
 from __future__ import annotations
 
@@ -73,6 +73,20 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(one.status == "fail" for one in findings) else 0
 
 
+def _options(options: argparse.Namespace) -> int:
+    from pyalloc import _options as run_time
+
+    rows = run_time.options()
+    if options.json:
+        _report.to_json(rows)
+        return 0
+    _report.table("Options, in the environment when the library is loaded",
+                  ["name", "type", "default", "value", "from", "what it does"],
+                  [(one.name, one.type.lower(), one.default, "off" if one.value is None else str(one.value), one.source,
+                    one.doc) for one in rows])
+    return 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     from pyalloc import _bench as bench
 
@@ -101,6 +115,7 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
         add("classes", _classes, "the size-class table"),
         add("stats", _stats, "statistics of the heap of this process"),
         add("rss", _rss, "memory of a process as the operating system sees it, and ours beside it"),
+        add("options", _options, "the run-time options (PYALLOC_* in the environment) and their values here"),
         add("doctor", _doctor, "check the environment and the heap; exit code 1 when something is broken"),
     ]
     for one in quick:

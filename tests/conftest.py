@@ -13,6 +13,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "soak: longer stress runs; only with -m soak, which CI does")
+
+
+def pytest_collection_modifyitems(config, items):
+    if "soak" in config.getoption("-m", default=""):
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    if soaks:
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

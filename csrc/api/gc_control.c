@@ -1,14 +1,12 @@
 /* gc_control.c - the collector's settings and statistics: GOGC, memory limit, mode, gctrace, read_gc_stats.
  *
- * Owns nothing.  Settings are under the collector's lock; those that wait for a cycle leave the heap first, so that
- * the cycle need not wait for them.  The environment is read once, with the first managed object:
- * PYALLOC_GOGC wins over GOGC, PYALLOC_MEMLIMIT over GOMEMLIMIT, PYALLOC_DEBUG over GODEBUG.
+ * Owns nothing.  Settings are under the collector's lock; those that wait for a cycle leave the heap
+ * first, so that
+ * the cycle need not wait for them.  What the environment says (base/options.h) is taken up with the first call.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
-#include "base/assert.h"
+#include "base/options.h"
 #include "gc/gc.h"
 #include "include/pyalloc.h"
 #include "sys/clock.h"
@@ -16,72 +14,15 @@
 
 /* ---- Environment ---- */
 
-static const char *either(const char *first, const char *second)
-{
-    const char *text = secure_getenv(first);
-    return text ? text : secure_getenv(second);
-}
-
-static void complain(const char *what)
-{
-    pa_log_line(what);
-}
-
-static int read_gc_percent(const char *text)
-{
-    if (!text || !*text)
-        return 100;
-    if (strcmp(text, "off") == 0)
-        return -1;
-    char *end;
-    long percent = strtol(text, &end, 10);
-    if (*end || percent < -1 || percent > 1000000) {
-        complain("GOGC / PYALLOC_GOGC must be a percentage or \"off\": using 100");
-        return 100;
-    }
-    return (int)percent;
-}
-
-/* Go's form: bytes with an optional B, KiB, MiB, GiB, TiB, or "off". */
-static uint64_t read_memory_limit(const char *text)
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    if (!text || !*text || strcmp(text, "off") == 0)
-        return UINT64_MAX;
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    unsigned shift = 64;
-    if (end != text && *text != '-' && errno == 0)
-        for (unsigned i = 0; i < sizeof units / sizeof *units; i++)
-            if (strcmp(end, units[i]) == 0 || (i == 0 && !*end))
-                shift = 10 * i;
-    if (shift < 64 && n << shift >> shift == n && n << shift <= INT64_MAX)
-        return (uint64_t)n << shift;
-    complain("GOMEMLIMIT / PYALLOC_MEMLIMIT must be bytes such as 536870912 or 512MiB, or \"off\": using no limit");
-    return UINT64_MAX;
-}
-
-/* Value of key in a list "a=1,b=0"; fallback when it is not there. */
-static int debug_value(const char *list, const char *key, int fallback)
-{
-    size_t length = strlen(key);
-    for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-        if (strncmp(at, key, length) == 0 && at[length] == '=')
-            return atoi(at + length + 1);
-    return fallback;
-}
-
 static void configure_locked(pa_collector *gc)
 {
     pa_pacer_init(&gc->pacer, pa_thread_processors());
     pa_limiter_init(&gc->limiter, gc->pacer.processors);
-    gc->pacer.gc_percent = read_gc_percent(either("PYALLOC_GOGC", "GOGC"));
-    gc->pacer.memory_limit = read_memory_limit(either("PYALLOC_MEMLIMIT", "GOMEMLIMIT"));
-    if (debug_value(either("PYALLOC_DEBUG", "GODEBUG"), "gctrace", 0) > 0)
-        gc->trace_fd = 2;
-    const char *markers = secure_getenv("PYALLOC_GC_WORKERS");
-    gc->max_markers = markers ? (unsigned)atoi(markers) : 0;
+    gc->pacer.gc_percent = (int)pa_the_options.gogc;
+    gc->pacer.memory_limit = pa_the_options.memlimit == PA_OFF_BYTES ? UINT64_MAX : (uint64_t)pa_the_options.memlimit;
+    if (pa_the_options.gctrace > 0)
+        gc->trace_fd = STDERR_FILENO;
+    gc->max_markers = (unsigned)pa_the_options.gc_workers;
     gc->started_ns = gc->last_end_ns = pa_clock_now_ns();
     pa_gc_commit_locked();
     __atomic_store_n(&gc->configured, true, __ATOMIC_RELEASE);
@@ -202,16 +143,19 @@ PA_EXPORT void pa_read_gc_stats(pa_gc_stats *out)
     pa_heap *h = &pa_the_heap;
     pa_gc_configure();
     *out = (pa_gc_stats){0};
+    uint64_t spare_handles = 0;
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all) {
         const pa_gcproc *g = __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
         out->total_alloc_bytes += pa_racy_load(&g->alloc_bytes);
         out->mallocs += pa_racy_load(&g->mallocs);
+        spare_handles += pa_racy_load(&g->free_handle_count);
     }
     out->heap_live_bytes = atomic_load_explicit(&h->managed_live_bytes, memory_order_relaxed);
     out->frees = atomic_load_explicit(&h->managed_freed_objects, memory_order_relaxed);
     out->mode = atomic_load(&gc->mode);
     out->phase = atomic_load(&gc->phase);
-    out->handles = pa_racy_load(&pa_the_roots.handle_count);
+    uint64_t handles = pa_racy_load(&pa_the_roots.handle_count);
+    out->handles = handles > spare_handles ? handles - spare_handles : 0;
     out->weak_handles = pa_racy_load(&h->specials.weaks.inuse_count);
     pa_lock_acquire(&gc->lock);
     out->cycles = gc->cycles;

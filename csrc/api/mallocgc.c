@@ -37,18 +37,18 @@ static PA_COLD _Noreturn void abort_outside(void)
 static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
 {
     pa_collector *gc = &pa_the_gc;
+    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
     if (p->cache.gc->marking) {
         pa_assist_charge(p, nbytes);
+    } else if (PA_LIKELY(live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed))) {
         return;
-    }
-    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
-    if (PA_LIKELY(live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed)))
-        return;
-    if (!pa_gc_request()) { /* no thread to be had: this one collects */
+    } else if (!pa_gc_request()) { /* no thread to be had: this one collects */
         pa_world_leave(p);
         pa_gc_run_here();
         pa_world_enter(p);
     }
+    if (PA_UNLIKELY(live + nbytes > atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed)))
+        pa_assist_wait(p);
 }
 
 static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
@@ -131,6 +131,27 @@ PA_INLINE void *publish(pa_gcproc *g, void *object)
     return object;
 }
 
+/* ---- Where the pointers are ---- */
+
+/* element_bytes with the words of mask, count times. */
+typedef struct layout {
+    uint32_t number;            /* pa_layout, PA_LAYOUT_BITMAP when it has none */
+    const uint64_t *mask;
+    size_t element_bytes, count;
+} layout;
+
+/* The object's layout is not its span's: the span takes it up if it has none, else bits are written from now on. */
+static PA_NOINLINE void write_layout(pa_span *s, uintptr_t object, size_t slot_bytes, const layout *l)
+{
+    if (s->layout == PA_LAYOUT_UNSET)
+        pa_gcside_set_layout(s, l->number);
+    if (s->layout == l->number && l->number != PA_LAYOUT_BITMAP)
+        return;
+    if (s->layout != PA_LAYOUT_BITMAP)
+        pa_object_mix_layouts(s);
+    pa_object_write_pointer_bits(object, slot_bytes, l->mask, l->element_bytes, l->count);
+}
+
 /* ---- Large ---- */
 
 /* In pieces with polls between: a stop must not wait for gigabytes. */
@@ -142,8 +163,7 @@ static void zero_pages(pa_proc *p, uintptr_t base, size_t nbytes)
     }
 }
 
-static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const uint64_t *mask, size_t element_bytes,
-                                   size_t count)
+static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l)
 {
     pa_proc *p = pa_world_self();
     if (!pa_world_is_inside_checked(p))
@@ -160,7 +180,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const uint64_t 
     if (!s || !pa_managed_make_large(p->cache.heap, s, kind))
         return out_of_memory();
     if (kind == PA_KIND_SCAN)
-        pa_object_write_pointer_bits(s->base, span_bytes, mask, element_bytes, count);
+        write_layout(s, s->base, span_bytes, l);
     pa_owner_add(&p->cache.gc->mallocs, 1);
     pa_owner_add(&p->cache.gc->alloc_bytes, span_bytes);
     atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, span_bytes, memory_order_relaxed);
@@ -182,15 +202,10 @@ static void *new_small_plain(unsigned kind, size_t nbytes)
     return publish(pa_current_mcache->gc, object);
 }
 
-static void *new_array(const uint64_t *mask, size_t element_bytes, size_t count)
+static void *new_laid_out(size_t nbytes, const layout *l)
 {
-    size_t nbytes;
-    if (__builtin_mul_overflow(element_bytes, count, &nbytes))
-        return out_of_memory();
-    if (nbytes == 0)
-        nbytes = 8;
     if (nbytes > PA_SMALL_MAX_BYTES)
-        return new_large(PA_KIND_SCAN, nbytes, mask, element_bytes, count);
+        return new_large(PA_KIND_SCAN, nbytes, l);
     pa_gcproc *g = pa_current_mcache->gc;
     unsigned size_class = pa_class_of_size(nbytes);
     pa_span *s;
@@ -199,53 +214,55 @@ static void *new_array(const uint64_t *mask, size_t element_bytes, size_t count)
         return out_of_memory();
     if (s->needs_zero)
         zero(object, pa_class_object_bytes[size_class]);
-    pa_object_write_pointer_bits((uintptr_t)object, pa_class_object_bytes[size_class], mask, element_bytes, count);
-    return publish(pa_current_mcache->gc, object);
+    if (PA_UNLIKELY(s->layout != l->number || l->number == PA_LAYOUT_BITMAP))
+        write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], l);
+    return publish(g, object);
 }
 
 PA_EXPORT void *pa_new(const pa_type *type)
 {
-    if (PA_UNLIKELY(type->size_class == 0))
-        return type->kind == PA_KIND_SCAN ? new_array(type->mask, type->nbytes, 1)
-                                          : new_large(PA_KIND_NOSCAN, type->nbytes, NULL, 0, 0);
+    if (PA_UNLIKELY(type->size_class == 0 || type->kind == PA_KIND_NOSCAN))
+        return pa_new_array(type, 1);
     unsigned size_class = type->size_class;
-    size_t slot_bytes = pa_class_object_bytes[size_class];
     pa_gcproc *g = pa_current_mcache->gc;
     pa_span *s;
-    void *object = slot(g, type->kind, size_class, &s);
+    void *object = slot(g, PA_KIND_SCAN, size_class, &s);
     if (PA_UNLIKELY(!object))
         return out_of_memory();
     if (s->needs_zero)
-        zero(object, slot_bytes);
-    if (type->kind == PA_KIND_SCAN) {
-        if (PA_LIKELY(slot_bytes <= 512 && ((uintptr_t)object ^ ((uintptr_t)object + slot_bytes - 1)) < PA_ARENA_BYTES))
-            pa_object_write_small_bits((uintptr_t)object, (unsigned)(slot_bytes / 8), type->mask[0]);
-        else
-            pa_object_write_pointer_bits((uintptr_t)object, slot_bytes, type->mask, type->nbytes, 1);
+        zero(object, pa_class_object_bytes[size_class]);
+    if (PA_UNLIKELY(s->layout != type->layout || type->layout == PA_LAYOUT_BITMAP)) {
+        layout l = {type->layout, type->mask, type->nbytes, 1};
+        write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], &l);
     }
-    return publish(pa_current_mcache->gc, object);
+    return publish(g, object);
 }
 
 PA_EXPORT void *pa_new_array(const pa_type *type, size_t count)
 {
-    if (type->kind == PA_KIND_SCAN)
-        return new_array(type->mask, type->nbytes, count);
     size_t nbytes;
     if (__builtin_mul_overflow(type->nbytes, count, &nbytes))
         return out_of_memory();
-    return pa_new_bytes(nbytes);
+    if (type->kind == PA_KIND_NOSCAN)
+        return pa_new_bytes(nbytes);
+    layout l = {count == 1 ? type->layout : PA_LAYOUT_BITMAP, type->mask, type->nbytes, count};
+    return new_laid_out(nbytes ? nbytes : 8, &l);
 }
 
 PA_EXPORT void *pa_new_pointers(size_t count)
 {
     static const uint64_t all = 1;
-    return new_array(&all, sizeof(void *), count);
+    size_t nbytes;
+    if (__builtin_mul_overflow(sizeof(void *), count, &nbytes))
+        return out_of_memory();
+    layout l = {PA_LAYOUT_ALL, &all, sizeof(void *), count};
+    return new_laid_out(nbytes ? nbytes : 8, &l);
 }
 
 PA_EXPORT void *pa_new_conservative(size_t nbytes)
 {
     if (nbytes > PA_SMALL_MAX_BYTES)
-        return new_large(PA_KIND_CONSERVATIVE, nbytes, NULL, 0, 0);
+        return new_large(PA_KIND_CONSERVATIVE, nbytes, NULL);
     return new_small_plain(PA_KIND_CONSERVATIVE, nbytes < 8 ? 8 : nbytes);
 }
 
@@ -283,6 +300,6 @@ PA_EXPORT void *pa_new_bytes(size_t nbytes)
         return new_tiny_block(nbytes);
     }
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
-        return new_large(PA_KIND_NOSCAN, nbytes, NULL, 0, 0);
+        return new_large(PA_KIND_NOSCAN, nbytes, NULL);
     return new_small_plain(PA_KIND_NOSCAN, nbytes);
 }

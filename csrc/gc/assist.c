@@ -2,16 +2,19 @@
  *
  * Owns each P's assist_debt_bytes (its thread only).  Debt in bytes allocated becomes scan work by the pacer's
  * ratio.  Credit that background markers earned is taken first; then the thread marks, at most PIECE_BYTES of
- * scan work a call, so that no single allocation waits long; what is left stays as debt.  A thread that is
- * deep in debt with nothing to mark yields a bounded number of times: the work is in other threads' hands.
+ * scan work a call, so that no single allocation waits long; what is left stays as debt.
+ *
+ * The work may be in other threads' hands, and those may not be running: with more threads than processors a
+ * preempted one holds up the end of a cycle for a scheduler's round.  Beyond the goal, allocating threads
+ * therefore mark what there is and else wait for the end, WAIT_NS at a time: that gives the others the processors,
+ * and the markers, who need no longer leave any to them.
  */
 #include "gc/gc.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
 
 #define PIECE_BYTES ((int64_t)128 * 1024)      /* scan work a call, about 0.3 ms of random memory */
-#define DEEP_DEBT_BYTES ((int64_t)1 << 20)
-enum { MIN_DEBT_BYTES = 16 * 1024, NAPS = 8, NAP_NS = 50 * 1000 };
+enum { MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
 
 void pa_assist_revise(void)
 {
@@ -22,6 +25,13 @@ void pa_assist_revise(void)
     double per_mib = gc->limiter.limiting ? 0 : gc->pacer.assist_per_byte * (1 << 20);
     pa_lock_release(&gc->lock);
     atomic_store_explicit(&gc->assist_per_mib, (uint64_t)per_mib, memory_order_relaxed);
+}
+
+/* Is a cycle wanted or marking? */
+static bool cycle_is_due(pa_collector *gc)
+{
+    return atomic_load_explicit(&gc->wanted, memory_order_relaxed) ||
+           atomic_load_explicit(&gc->phase, memory_order_relaxed) != PA_PHASE_OFF;
 }
 
 static int64_t take_credit(int64_t wanted)
@@ -72,11 +82,25 @@ void pa_assist_charge(pa_proc *p, uint64_t nbytes)
     if (owed > 0)
         owed -= mark_piece(p, owed < PIECE_BYTES ? owed : PIECE_BYTES);
     g->assist_debt_bytes = owed > 0 ? (int64_t)((double)owed / per_byte) : 0;
-    for (int i = 0; g->assist_debt_bytes > DEEP_DEBT_BYTES && i < NAPS && g->marking; i++) {
-        int64_t credit = take_credit((int64_t)((double)g->assist_debt_bytes * per_byte));
-        g->assist_debt_bytes -= (int64_t)((double)credit / per_byte);
-        pa_world_leave(p); /* marking may end meanwhile */
-        pa_thread_wait(&gc->done_word, atomic_load_explicit(&gc->done_word, memory_order_relaxed), NAP_NS);
+}
+
+void pa_assist_wait(pa_proc *p)
+{
+    pa_collector *gc = &pa_the_gc;
+    uint32_t word = atomic_load_explicit(&gc->done_word, memory_order_acquire);
+    uint64_t end_ns = pa_clock_now_ns() + WAIT_NS;
+    /* Settings may have changed, and the mode may be one without a goal: look again each time. */
+    while (atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed) >=
+               atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed) &&
+           cycle_is_due(gc) && pa_clock_now_ns() < end_ns) {
+        if (p->cache.gc->marking && mark_piece(p, PIECE_BYTES) > 0) {
+            pa_world_poll(p);
+            continue;
+        }
+        atomic_fetch_add(&gc->waiting, 1);
+        pa_world_leave(p);
+        pa_thread_wait(&gc->done_word, word, NAP_NS);
         pa_world_enter(p);
+        atomic_fetch_sub(&gc->waiting, 1);
     }
 }

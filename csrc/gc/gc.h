@@ -67,7 +67,7 @@ typedef struct pa_collector {
     void *notify_argument;
 
     /* Copies for allocating threads, relaxed: they may be late by one look. */
-    _Atomic uint64_t trigger_bytes;
+    _Atomic uint64_t trigger_bytes, goal_bytes;
     _Atomic uint64_t assist_per_mib; /* scan work owed for a MiB allocated */
 
     /* ---- Marking ---- */
@@ -75,6 +75,8 @@ typedef struct pa_collector {
     _Atomic uint32_t work_word; /* futex: there is work, or marking is over */
     _Atomic bool marking_open;  /* background workers may mark */
     _Atomic bool idle_allowed;  /* processors are idle: use them */
+    _Atomic uint32_t waiting;   /* allocating threads that wait for the end of the cycle */
+    _Atomic uint64_t not_idle_before_ns; /* monotonic; see workers.c */
     _Atomic bool flat_out;      /* the world is stopped: all markers, all the time */
     _Atomic(pa_handle_chunk *) next_chunk; /* root jobs */
     _Atomic bool ranges_taken;
@@ -84,7 +86,7 @@ typedef struct pa_collector {
     uint64_t live_at_start;
     bool handshake_flushed;
     unsigned worker_count;      /* threads besides the driver; under lock */
-    unsigned markers;           /* that may mark this cycle, driver included */
+    _Atomic unsigned markers;   /* that may mark this cycle, driver included */
 
     /* ---- History ---- */
     pa_cycle_record last;
@@ -110,7 +112,7 @@ void pa_gc_commit_locked(void);
 
 /* ---- workers.c ---- */
 /* Marks until nothing is grey but what Ps hold; the calling thread is marker 0. */
-void pa_workers_mark(bool forced);
+void pa_workers_mark(void);
 /* Marks everything in a stop with that many markers. */
 void pa_workers_mark_stw(unsigned markers);
 void pa_workers_close(void);
@@ -134,6 +136,8 @@ uint64_t pa_roots_rescan_unbarriered_stw(pa_marker *m);
 /* p allocated nbytes, is inside and in a slow path: pays what it owes, at most a bounded piece. */
 void pa_assist_charge(pa_proc *p, uint64_t nbytes);
 void pa_assist_revise(void);
+/* The heap is at its goal and the cycle is not over: p, inside, waits a bounded time for it. */
+void pa_assist_wait(pa_proc *p);
 
 /* ---- sweep.c ---- */
 void pa_sweep_begin_stw(void);

@@ -92,6 +92,7 @@ static void child(void)
     atomic_store(&gc->marking_open, false);
     atomic_store(&gc->idle_allowed, false);
     atomic_store(&gc->flat_out, false);
+    atomic_store(&gc->waiting, 0);
     atomic_store(&gc->wanted, false);
     gc->forced_done = gc->forced_requested;
     if (atomic_load(&gc->phase) != PA_PHASE_OFF)

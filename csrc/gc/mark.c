@@ -4,9 +4,10 @@
  * only: slots with acquire, so that an object's contents and pointer bits (written before it was published
  * with release) are seen.
  *
- * What costs is the cache misses of a random graph: mark bit, pointer bits and object, three lines that
- * nobody has touched.  An entry taken from the work stack therefore waits in a short first-in-first-out ring
- * in front of the scan, with the three lines prefetched; by the time it comes out, they are there (Cher,
+ * What costs is the cache misses of a random graph: mark bit and object, two lines that nobody has touched
+ * (and pointer bits, where a span's objects are of several types).  An entry taken from the work stack
+ * therefore waits in a short first-in-first-out ring
+ * in front of the scan, with the lines prefetched; by the time it comes out, they are there (Cher,
  * Hosking, Vitek, "Software prefetching for mark-sweep garbage collection", ASPLOS 2004).  Everything else about
  * a pointer comes from the side tables, which are small (heap/gcside.h).
  *
@@ -16,6 +17,7 @@
 #include "gc/mark.h"
 
 #include "base/bits.h"
+#include "world/proc.h"
 
 enum { RING = 16, SHARE_EVERY = 64 };
 #define OBLET_BYTES ((size_t)128 * 1024)
@@ -24,10 +26,24 @@ typedef struct pending {
     uintptr_t base;
     uint64_t *word;
     uint64_t bit;
+    uint32_t layout;
     uint8_t size_class, kind;
 } pending;
 
 /* ---- Scanning ---- */
+
+PA_INLINE void scan_slot(pa_marker *m, const uintptr_t *slot)
+{
+    uintptr_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+    if (value)
+        pa_gcwork_put(m->work, value);
+}
+
+PA_INLINE void scan_mask(pa_marker *m, const uintptr_t *from, uint64_t mask)
+{
+    for (; mask; mask &= mask - 1)
+        scan_slot(m, from + pa_ctz64(mask));
+}
 
 /* count words at from whose pointer bits start at bit `at` of the arena's bitmap. */
 PA_INLINE void scan_words(pa_marker *m, const pa_gcside *side, uintptr_t from, size_t count)
@@ -38,11 +54,7 @@ PA_INLINE void scan_words(pa_marker *m, const pa_gcside *side, uintptr_t from, s
         if (n > count)
             n = (unsigned)count;
         uint64_t bits = pa_racy_load(&side->pointer_bits[at / 64]) >> shift & pa_mask64(n);
-        for (; bits; bits &= bits - 1) {
-            uintptr_t value = __atomic_load_n((uintptr_t *)from + pa_ctz64(bits), __ATOMIC_ACQUIRE);
-            if (value)
-                pa_gcwork_put(m->work, value);
-        }
+        scan_mask(m, (uintptr_t *)from, bits);
         from += n * 8;
         at += n;
         count -= n;
@@ -54,7 +66,7 @@ static void scan_conservative(pa_marker *m, uintptr_t from, uintptr_t to)
     for (; from < to; from += 8) {
         uintptr_t value = __atomic_load_n((uintptr_t *)from, __ATOMIC_ACQUIRE);
         pa_objref o;
-        if (value && pa_object_resolve(value, &o) && pa_object_is_allocated(&o))
+        if (value && pa_object_resolve(value, &o) && pa_object_is_allocated(&pa_the_heap, &o))
             pa_gcwork_put(m->work, value);
     }
 }
@@ -66,11 +78,8 @@ void pa_mark_range(pa_marker *m, uintptr_t from, uintptr_t to, bool precise)
         scan_conservative(m, from, to);
         return;
     }
-    for (; from < to; from += 8) {
-        uintptr_t value = __atomic_load_n((uintptr_t *)from, __ATOMIC_ACQUIRE);
-        if (value)
-            pa_gcwork_put(m->work, value);
-    }
+    for (; from < to; from += 8)
+        scan_slot(m, (uintptr_t *)from);
 }
 
 void pa_mark_rescan_object(pa_marker *m, uintptr_t base, size_t nbytes)
@@ -80,11 +89,16 @@ void pa_mark_rescan_object(pa_marker *m, uintptr_t base, size_t nbytes)
 }
 
 /* [from, to) of a marked object, which may cross arenas. */
-static void scan_large(pa_marker *m, unsigned kind, uintptr_t from, uintptr_t to)
+static void scan_long(pa_marker *m, unsigned kind, uint32_t layout, uintptr_t from, uintptr_t to)
 {
     m->scanned_bytes += to - from;
     if (kind == PA_KIND_CONSERVATIVE) {
         scan_conservative(m, from, to);
+        return;
+    }
+    if (layout == PA_LAYOUT_ALL) {
+        for (; from < to; from += 8)
+            scan_slot(m, (uintptr_t *)from);
         return;
     }
     while (from < to) {
@@ -102,7 +116,7 @@ static PA_NOINLINE void scan_oblet(pa_marker *m, uintptr_t at)
     bool ok = pa_object_resolve(at, &o);
     PA_CHECK(ok);
     uintptr_t end = o.base + pa_object_slot_bytes(&o);
-    scan_large(m, o.kind, at, end - at > OBLET_BYTES ? at + OBLET_BYTES : end);
+    scan_long(m, o.kind, pa_object_layout(&o), at, end - at > OBLET_BYTES ? at + OBLET_BYTES : end);
 }
 
 static PA_NOINLINE void scan_large_object(pa_marker *m, const pending *p)
@@ -114,7 +128,7 @@ static PA_NOINLINE void scan_large_object(pa_marker *m, const pending *p)
         return;
     for (size_t at = OBLET_BYTES; at < nbytes; at += OBLET_BYTES)
         pa_gcwork_put(m->work, (p->base + at) | PA_OBLET_BIT);
-    scan_large(m, p->kind, p->base, p->base + (nbytes < OBLET_BYTES ? nbytes : OBLET_BYTES));
+    scan_long(m, p->kind, p->layout, p->base, p->base + (nbytes < OBLET_BYTES ? nbytes : OBLET_BYTES));
 }
 
 PA_INLINE void mark_and_scan(pa_marker *m, const pending *p)
@@ -129,12 +143,12 @@ PA_INLINE void mark_and_scan(pa_marker *m, const pending *p)
     m->marked_bytes += nbytes;
     if (p->kind == PA_KIND_NOSCAN)
         return;
-    if (PA_UNLIKELY(p->kind == PA_KIND_CONSERVATIVE || (p->base ^ (p->base + nbytes - 1)) >> PA_ARENA_SHIFT)) {
-        scan_large(m, p->kind, p->base, p->base + nbytes);
+    if (PA_UNLIKELY(p->layout < PA_LAYOUT_FIRST_TYPE)) {
+        scan_long(m, p->kind, p->layout, p->base, p->base + nbytes);
         return;
     }
     m->scanned_bytes += nbytes;
-    scan_words(m, pa_gcside_of(p->base), p->base, nbytes / 8);
+    scan_mask(m, (uintptr_t *)p->base, pa_layout_masks[p->layout]);
 }
 
 /* ---- The loop ---- */
@@ -151,10 +165,12 @@ PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
     p->size_class = o.size_class;
     p->kind = o.kind;
     __builtin_prefetch(p->word, 1);
-    if (o.kind != PA_KIND_NOSCAN) {
-        __builtin_prefetch((void *)o.base);
+    if (o.kind == PA_KIND_NOSCAN)
+        return true;
+    __builtin_prefetch((void *)o.base);
+    p->layout = pa_object_layout(&o);
+    if (PA_UNLIKELY(p->layout == PA_LAYOUT_BITMAP))
         __builtin_prefetch(&o.side->pointer_bits[(o.base & (PA_ARENA_BYTES - 1)) >> 9]);
-    }
     return true;
 }
 

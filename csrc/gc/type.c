@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "heap/gcside.h"
 #include "include/pyalloc.h"
 #include "world/roots.h"
 
 static pa_type *all_types;
+static uint32_t next_layout = PA_LAYOUT_FIRST_TYPE; /* under the roots' lock */
 
 static bool is_valid(size_t nbytes, const size_t *offsets, size_t count)
 {
@@ -61,6 +63,11 @@ static pa_type *make(size_t nbytes, const size_t *offsets, size_t count)
     t->size_class = nbytes <= PA_SMALL_MAX_BYTES ? (uint8_t)pa_class_of_size(nbytes) : 0;
     for (size_t i = 0; i < count; i++)
         t->mask[offsets[i] / 512] |= (uint64_t)1 << offsets[i] / 8 % 64;
+    t->layout = PA_LAYOUT_BITMAP;
+    if (count && nbytes <= 64 * sizeof(void *) && next_layout < PA_LAYOUTS) {
+        t->layout = next_layout++;
+        pa_layout_masks[t->layout] = t->mask[0];
+    }
     t->next = all_types;
     __atomic_store_n(&all_types, t, __ATOMIC_RELEASE);
     return t;

@@ -10,6 +10,7 @@ typedef struct pa_type {
     size_t nbytes;
     uint8_t kind;           /* pa_span_kind of its objects */
     uint8_t size_class;     /* of one object; 0: large */
+    uint32_t layout;        /* pa_layout of its objects: PA_LAYOUT_BITMAP when it has no number */
     uint64_t mask[];        /* a bit a word: is it a pointer? At least one word */
 } pa_type;
 

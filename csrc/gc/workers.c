@@ -3,8 +3,9 @@
  * Marker 0 is the thread that drives the cycle; the others are background threads started with the first cycle
  * that can use them.  Their shares come from the pacer: dedicated workers mark all the time, one fractional
  * worker part of it (Go: a quarter of the processors, runtime/mgcpacer.go).  When processors are idle -
- * measured: the process's processor time less the collector's, over the last millisecond - everybody may mark
- * all the time, which is what makes a collection that the program waits for short.
+ * measured: the process's processor time less the collector's, over the last millisecond, and whether our own
+ * slices there are interrupted - everybody may mark all the time, which is what makes a collection that the
+ * program waits for short.
  *
  * A marker works in slices of SLICE_BYTES of scan work between pa_world_gc_begin and _end.  It is "active" from
  * before it takes work until it has handed back what is left.  So: no buffer in the pool, nobody active, and
@@ -15,17 +16,16 @@
 #include "sys/thread.h"
 
 #define SLICE_BYTES ((uint64_t)128 * 1024)
-enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, SPINS = 300 };
+enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, BACK_OFF_NS = 20 * 1000 * 1000, SPINS = 300 };
 static const double idle_margin = 0.4; /* of a processor that must be unused before we take it */
 
 typedef enum role { ROLE_IDLE, ROLE_FRACTIONAL, ROLE_DEDICATED } role;
 
 /* ---- One slice ---- */
 
-static void account(role r, bool idle, uint64_t cpu_ns)
+static void account(bool as_idle, uint64_t cpu_ns)
 {
     pa_collector *gc = &pa_the_gc;
-    bool as_idle = r == ROLE_IDLE || idle;
     atomic_fetch_add_explicit(as_idle ? &gc->idle_cpu_ns : &gc->background_cpu_ns, cpu_ns, memory_order_relaxed);
 }
 
@@ -71,52 +71,78 @@ static bool is_drained(void)
 
 /* ---- Shares of the processors ---- */
 
-static role role_of(unsigned marker)
-{
-    const pa_pacer *p = &pa_the_gc.pacer;
-    if (marker < p->dedicated_workers)
-        return ROLE_DEDICATED;
-    return marker == p->dedicated_workers && p->fractional_utilization > 0 ? ROLE_FRACTIONAL : ROLE_IDLE;
-}
-
-/* One marker's account of its share; its thread only. */
+/* One marker's account of its share of one cycle; its thread only. */
 typedef struct share {
+    role role;
+    double fraction;            /* of a processor; fractional workers */
     uint64_t start_ns, used_ns;
     unsigned dry;               /* slices in a row without work */
 } share;
 
-/* How long the marker should rest before its next slice, 0: none. */
-static int64_t rest_ns(role r, const share *s)
+static share share_of(unsigned marker)
+{
+    const pa_pacer *p = &pa_the_gc.pacer;
+    share s = {.role = ROLE_IDLE, .start_ns = pa_clock_now_ns()};
+    pa_lock_acquire(&pa_the_gc.lock);
+    s.fraction = p->fractional_utilization;
+    if (marker < p->dedicated_workers)
+        s.role = ROLE_DEDICATED;
+    else if (marker == p->dedicated_workers && s.fraction > 0)
+        s.role = ROLE_FRACTIONAL;
+    pa_lock_release(&pa_the_gc.lock);
+    return s;
+}
+
+/* How far its share is used up, ns of wall time; <= 0: it may mark. */
+static int64_t ahead_ns(const share *s)
+{
+    if (s->role == ROLE_DEDICATED)
+        return 0;
+    if (s->role == ROLE_IDLE)
+        return 2 * TICK_NS;
+    double due_ns = (double)s->used_ns / s->fraction;
+    int64_t ahead = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
+    return ahead > TICK_NS / 4 ? ahead : 0;
+}
+
+/* A slice on what we took for an idle processor went slowly: somebody else wants it, perhaps another process. */
+static void notice_competition(uint64_t wall_ns, uint64_t cpu_ns)
+{
+    if (wall_ns > TICK_NS / 2 && cpu_ns < wall_ns / 4 * 3) {
+        atomic_store_explicit(&pa_the_gc.not_idle_before_ns, pa_clock_now_ns() + BACK_OFF_NS, memory_order_relaxed);
+        atomic_store_explicit(&pa_the_gc.idle_allowed, false, memory_order_relaxed);
+    }
+}
+
+static bool may_mark_beyond_share(void)
 {
     pa_collector *gc = &pa_the_gc;
-    if (r == ROLE_DEDICATED || atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
-        atomic_load_explicit(&gc->flat_out, memory_order_relaxed))
-        return 0;
-    if (r == ROLE_IDLE)
-        return 2 * TICK_NS;
-    double due_ns = (double)s->used_ns / gc->pacer.fractional_utilization;
-    int64_t ahead_ns = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
-    return ahead_ns > TICK_NS / 4 ? ahead_ns : 0;
+    return atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
+           atomic_load_explicit(&gc->flat_out, memory_order_relaxed) ||
+           atomic_load_explicit(&gc->waiting, memory_order_relaxed);
 }
 
 /* Marks one slice or rests; returns when either is over or the word moved. */
-static void mark_or_rest(role r, share *s, pa_gcwork *work)
+static void mark_or_rest(share *s, pa_gcwork *work)
 {
     pa_collector *gc = &pa_the_gc;
     uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
-    int64_t rest = rest_ns(r, s);
-    if (rest) {
-        pa_thread_wait(&gc->work_word, word, rest < TICK_NS ? rest : TICK_NS);
+    int64_t ahead = ahead_ns(s);
+    bool idle = ahead > 0;
+    if (idle && !may_mark_beyond_share()) {
+        pa_thread_wait(&gc->work_word, word, ahead < TICK_NS ? ahead : TICK_NS);
         return;
     }
-    bool idle = r != ROLE_DEDICATED && atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
-    uint64_t before_ns = pa_clock_thread_cpu_ns();
+    uint64_t before_ns = pa_clock_thread_cpu_ns(), start_ns = pa_clock_now_ns();
     pa_world_gc_begin();
     bool worked = mark_slice(work, true);
     pa_world_gc_end();
     uint64_t cpu_ns = pa_clock_thread_cpu_ns() - before_ns;
-    account(r, idle, cpu_ns);
-    if (!idle)
+    if (!atomic_load_explicit(&gc->flat_out, memory_order_relaxed)) /* a stop counts as a whole */
+        account(idle, cpu_ns);
+    if (idle)
+        notice_competition(pa_clock_now_ns() - start_ns, cpu_ns);
+    else
         s->used_ns += cpu_ns;
     s->dry = worked ? 0 : s->dry + 1;
     if (s->dry == 0)
@@ -138,14 +164,13 @@ static void *worker(void *argument)
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
     for (;;) {
         uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
-        if (!atomic_load(&gc->marking_open) || marker >= gc->markers) {
+        if (!atomic_load(&gc->marking_open) || marker >= atomic_load(&gc->markers)) {
             pa_thread_wait(&gc->work_word, word, -1);
             continue;
         }
-        share s = {.start_ns = pa_clock_now_ns()};
-        role r = role_of(marker);
+        share s = share_of(marker);
         while (atomic_load(&gc->marking_open))
-            mark_or_rest(r, &s, &work);
+            mark_or_rest(&s, &work);
     }
     return NULL;
 }
@@ -156,7 +181,7 @@ void pa_workers_ensure(unsigned wanted)
     while (gc->worker_count < wanted && gc->worker_count < PA_MAX_WORKERS &&
            pa_thread_start(worker, (void *)(uintptr_t)(gc->worker_count + 1), "pyalloc-mark"))
         gc->worker_count++;
-    gc->markers = 1 + (gc->worker_count < wanted ? gc->worker_count : wanted);
+    atomic_store(&gc->markers, 1 + (gc->worker_count < wanted ? gc->worker_count : wanted));
 }
 
 static void wake_workers(void)
@@ -200,7 +225,8 @@ static void tick(meter *last)
            ours = (double)(now.gc_ns - last->gc_ns);
     double busy = used > ours ? (used - ours) / wall : 0;
     bool before = atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
-    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin;
+    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin &&
+                   now.wall_ns >= atomic_load_explicit(&gc->not_idle_before_ns, memory_order_relaxed);
     atomic_store_explicit(&gc->idle_allowed, allowed, memory_order_relaxed);
     if (allowed && !before)
         wake_workers();
@@ -208,19 +234,18 @@ static void tick(meter *last)
     pa_assist_revise();
 }
 
-void pa_workers_mark(bool forced)
+void pa_workers_mark(void)
 {
     pa_collector *gc = &pa_the_gc;
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
-    share s = {.start_ns = pa_clock_now_ns()};
+    share s = share_of(0);
     meter last = read_meter();
-    (void)forced;
     if (!atomic_load(&gc->marking_open)) {
         atomic_store(&gc->marking_open, true);
         wake_workers();
     }
     while (!is_drained()) {
-        mark_or_rest(role_of(0), &s, &work);
+        mark_or_rest(&s, &work);
         tick(&last);
     }
 }

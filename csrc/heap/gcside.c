@@ -8,6 +8,8 @@
 
 #include "sys/vm.h"
 
+uint64_t pa_layout_masks[PA_LAYOUTS];
+
 static bool ensure_table_locked(void)
 {
     if (pa_space.sides)
@@ -28,10 +30,17 @@ static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
         return true;
     if (!pa_vm_commit(&pa_space.sides[idx], sizeof(void *)))
         return false;
-    pa_gcside *side = pa_vm_map(pa_round_up(sizeof *side, pa_vm_page_size_bytes()));
+    size_t os_page = pa_vm_page_size_bytes();
+    pa_gcside *side = pa_vm_map(pa_round_up(sizeof *side, os_page));
     if (!side)
         return false;
     h->side_bytes += sizeof *side;
+    /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small
+     * one stays small (docs/decisions/006). checkmark's plane is not used in earnest. */
+    if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT) {
+        pa_vm_huge(side, pa_round_down(offsetof(pa_gcside, plane[PA_PLANE_CHECK]), os_page), true);
+        pa_vm_huge((void *)(pa_space.base + (idx << PA_ARENA_SHIFT)), PA_ARENA_BYTES, true);
+    }
     __atomic_store_n(&pa_space.sides[idx], side, __ATOMIC_RELEASE);
     return true;
 }
@@ -45,4 +54,13 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
         if (!ensure_side_locked(h, idx))
             return false;
     return true;
+}
+
+void pa_gcside_set_layout(pa_span *s, uint32_t layout)
+{
+    s->layout = layout;
+    for (size_t i = 0; i < s->npages; i++) {
+        uintptr_t at = s->base + (i << PA_PAGE_SHIFT);
+        __atomic_store_n(&pa_gcside_of(at)->page_layout[pa_gcside_page(at)], layout, __ATOMIC_RELEASE);
+    }
 }

@@ -3,7 +3,8 @@
  * One side table an arena, mapped with the arena's first managed span and touched page by page as spans come:
  *
  *     page_info      32 KiB   what the page belongs to: class, kind, distance to the span's first page
- *     pointer_bits    1 MiB   one bit a word: is it a pointer? (Go: heapBits, runtime/mbitmap.go)
+ *     page_layout    32 KiB   the layout that all objects of the page's span share, if they do
+ *     pointer_bits    1 MiB   else: one bit a word, is it a pointer? (Go: heapBits, runtime/mbitmap.go)
  *     plane[0..1]     1 MiB   one bit an object, 128 bytes a page: allocation and mark bits, which change places
  *                             at each sweep (Go: gcBits, runtime/mheap.go)
  *     plane[2]        1 MiB   the second opinion of checkmark
@@ -19,6 +20,7 @@
 
 enum {
     PA_SIDE_WORDS_PER_PAGE = 16,        /* of each bitmap: 1024 bits */
+    PA_LAYOUTS = 4096,
     PA_PLANE_CHECK = 2,
     PA_PLANES = 3,
     PA_INFO_KIND_SHIFT = 7,
@@ -27,9 +29,24 @@ enum {
 /* The distance has 23 bits: managed objects end at 64 GiB. */
 #define PA_MANAGED_MAX_PAGES ((size_t)1 << 23)
 
+/* How the markers find the pointers of a span's objects: PA_LAYOUT_BITMAP, PA_LAYOUT_ALL, or the mask of one type
+ * of up to 64 words. Most spans hold objects of one type; then no bitmap is written or read. */
+typedef enum pa_layout {
+    PA_LAYOUT_BITMAP,       /* mixed: pointer_bits say */
+    PA_LAYOUT_UNSET,        /* no object yet */
+    PA_LAYOUT_ALL,          /* every word */
+    PA_LAYOUT_FIRST_TYPE    /* from here on: pa_layout_masks */
+} pa_layout;
+
+/* A bit a word. Written once, before the layout's number is given to anybody. */
+extern PA_HIDDEN uint64_t pa_layout_masks[PA_LAYOUTS];
+
 typedef struct pa_gcside {
     /* 0: no managed span. Written by who formats or frees the span (release), read by anybody. */
     _Atomic uint32_t page_info[PA_ARENA_PAGES];
+    /* Written by the P that has the span (release), before it publishes an object to which it matters; read by
+     * markers (acquire: the bitmap, once it counts, was written before). */
+    uint32_t page_layout[PA_ARENA_PAGES];
     /* Written by the P that allocates the object, before it is published; read by markers, relaxed. */
     uint64_t pointer_bits[PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
     uint64_t plane[PA_PLANES][PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
@@ -56,6 +73,9 @@ PA_INLINE uint32_t pa_info_of(unsigned size_class, unsigned kind, size_t offset_
 PA_INLINE unsigned pa_info_class(uint32_t info) { return info & 127; }
 PA_INLINE unsigned pa_info_kind(uint32_t info) { return info >> PA_INFO_KIND_SHIFT & 3; }
 PA_INLINE size_t pa_info_offset_pages(uint32_t info) { return info >> PA_INFO_OFFSET_SHIFT; }
+
+/* Sets the layout of a span and its pages. */
+void pa_gcside_set_layout(pa_span *s, uint32_t layout);
 
 /* First word of a plane's slice for the span that starts at base. Precondition: the side table exists. */
 PA_INLINE uint64_t *pa_gcside_bits(pa_gcside *side, unsigned plane, uintptr_t base)

@@ -13,8 +13,11 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "heap/gcside.h"
 #include "heap/special.h"
 #include "sys/vm.h"
+
+#define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
 
 /* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
 static const uintptr_t first_arena_hint = (uintptr_t)0xc0 << 32;
@@ -71,6 +74,9 @@ static pa_arena *make_arena_records_locked(pa_heap *h, uintptr_t base, size_t nb
 static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
     if (!pa_space_contains(base, nbytes) || !pa_space_commit(base, nbytes))
+        return false;
+    /* Once there are managed objects, any page may become theirs: no arena without its side table. */
+    if (pa_space.sides && !pa_gcside_ensure_locked(h, base, nbytes))
         return false;
     pa_arena *last = NULL, *first = make_arena_records_locked(h, base, nbytes, &last);
     if (!first)
@@ -347,6 +353,12 @@ void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
     pa_lock_release(&h->lock);
 }
 
+static void forbid_huge(uintptr_t run, size_t nbytes)
+{
+    uintptr_t from = pa_round_down(run, HUGE_PAGE_BYTES), to = pa_round_up(run + nbytes, HUGE_PAGE_BYTES);
+    pa_vm_huge((void *)from, to - from, false);
+}
+
 size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
 {
     size_t os_page = pa_vm_page_size_bytes();
@@ -362,6 +374,8 @@ size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
             break;
         size_t nbytes = npages << PA_PAGE_SHIFT;
         bool ok = pa_vm_release((void *)run, nbytes);
+        if (ok && pa_gcside_of(run)) /* advised as huge: the kernel must not fill the hole again */
+            forbid_huge(run, nbytes);
         pa_lock_acquire(&h->lock);
         free_run_locked(h, run, npages, ok);
         if (ok)

@@ -14,14 +14,16 @@ size_t pa_object_slot_bytes(const pa_objref *o)
     return s ? pa_span_bytes(s) : 0;
 }
 
-bool pa_object_is_allocated(const pa_objref *o)
+bool pa_object_is_allocated(const pa_heap *h, const pa_objref *o)
 {
     const pa_span *s = pa_span_of((void *)o->span_base);
     if (!s || pa_span_state_racy(s) != PA_SPAN_MANAGED || pa_racy_load(&s->base) != o->span_base)
         return false;
-    const uint64_t *alloc_bits = pa_racy_load(&s->alloc_bits);
-    return o->idx < pa_racy_load(&s->free_idx) ||
-           (pa_racy_load(&alloc_bits[o->idx / 64]) & pa_object_bit(o));
+    uint32_t sweepgen = atomic_load_explicit(&h->sweepgen, memory_order_relaxed);
+    /* Not swept yet, or being swept: what the last marking found is what is there. */
+    if (__atomic_load_n(&s->sweepgen, __ATOMIC_ACQUIRE) != sweepgen)
+        return pa_object_is_set(o, pa_alloc_plane(sweepgen));
+    return o->idx < pa_racy_load(&s->free_idx) || pa_object_is_set(o, pa_alloc_plane(sweepgen));
 }
 
 /* Up to 64 bits at the address of a word. */
@@ -76,4 +78,17 @@ void pa_object_write_pointer_bits(uintptr_t obj, size_t slot_bytes, const uint64
         for (size_t i = 0; i < count; i++)
             write_one(obj + i * element_bytes, mask, element_words);
     write_one(obj + used, NULL, (slot_bytes - used) / 8);
+}
+
+void pa_object_mix_layouts(pa_span *s)
+{
+    static const uint64_t all = 1, none = 0;
+    size_t slot_bytes = pa_span_element_bytes(s), nwords = slot_bytes / 8;
+    bool is_type = s->layout >= PA_LAYOUT_FIRST_TYPE;
+    const uint64_t *mask = is_type ? &pa_layout_masks[s->layout] : s->layout == PA_LAYOUT_ALL ? &all : &none;
+    size_t element_words = is_type && nwords > 64 ? 64 : is_type ? nwords : 1;
+    size_t count = is_type ? 1 : nwords;
+    for (uint32_t i = 0; i < s->nelems; i++)
+        pa_object_write_pointer_bits(s->base + i * slot_bytes, slot_bytes, mask, element_words * 8, count);
+    pa_gcside_set_layout(s, PA_LAYOUT_BITMAP);
 }

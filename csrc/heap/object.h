@@ -55,11 +55,20 @@ PA_INLINE bool pa_object_is_set(const pa_objref *o, unsigned plane)
     return __atomic_load_n(pa_object_bit_word(o, plane), __ATOMIC_RELAXED) & pa_object_bit(o);
 }
 
+PA_INLINE uint32_t pa_object_layout(const pa_objref *o)
+{
+    return __atomic_load_n(&o->side->page_layout[pa_gcside_page(o->span_base)], __ATOMIC_ACQUIRE);
+}
+
 /* Bytes of the slot. Precondition: the object's span is in use and cannot go away. */
 size_t pa_object_slot_bytes(const pa_objref *o);
 
-/* Was the slot handed out (free_idx, allocation bits)? For words that may be anything. Inside only. */
-bool pa_object_is_allocated(const pa_objref *o);
+/* Was the slot handed out (free_idx, allocation bits; before its span is swept: the mark)? For words that may be
+ * anything. Inside or marking: h's sweepgen stays. */
+bool pa_object_is_allocated(const pa_heap *h, const pa_objref *o);
+
+/* The span's objects were all of its layout so far and one of another is to come: writes their pointer bits. */
+void pa_object_mix_layouts(pa_span *s);
 
 /* Writes the pointer bits of an object: word i of each element_bytes is a pointer when bit i of mask is set,
  * count elements, up to slot_bytes (the rest: none). mask has element_bytes / 8 bits. By the object's allocator. */

@@ -48,8 +48,11 @@ typedef struct PA_ALIGNED(64) pa_span {
     /* ---- Line 1: the owner's ---- */
     void *free;                 /* explicit: blocks that can be had now, linked through their first word */
     uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
-    uint32_t live;              /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
+    union {
+        uint32_t layout;        /* managed: pa_layout of every object; by the P that has the span */
+        uint32_t live;          /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
                                    reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
+    };
     uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock */
     uint8_t needs_zero;         /* pages may hold old data */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */

@@ -1,8 +1,9 @@
 /* pyalloc.h - the public C interface of pyalloc, Go's memory manager as a library.
  *
  * Sizes are bytes unless a name says otherwise.  Every function may be called from any thread at
- * any time, except inside a signal handler; those on managed objects say what else they ask for.  The text between the two cffi markers is plain C
- * declarations: the Python package reads the same text, so the two cannot drift apart.
+ * any time, except inside a signal handler; those on managed objects say what else they ask for.
+ * The text between the two cffi markers is plain C declarations: the Python package reads the same
+ * text, so the two cannot drift apart.
  */
 #ifndef PYALLOC_H
 #define PYALLOC_H
@@ -23,6 +24,20 @@ extern "C" {
 int pa_abi_version(void);
 /* "major.minor.patch", a static string. */
 const char *pa_version(void);
+
+/* ---- Run-time options: PYALLOC_* in the environment, read once when the library is loaded -------- */
+
+typedef struct pa_option_info {
+    const char *name;         /* the variable; PYALLOC_DEBUG=key for the keys of that list */
+    const char *type;         /* BOOL, MS, PERCENT (off is -1), BYTES (off is INT64_MAX) or NUMBER */
+    const char *default_text;
+    const char *source;       /* the variable that set it, or "default" */
+    const char *doc;
+    int64_t value;
+} pa_option_info;
+
+/* Fills *out for option index, 0 and up; false behind the last. The strings are static. */
+bool pa_option(int index, pa_option_info *out);
 
 /* ---- Explicit allocation (DESIGN: the malloc family) ---------------------------------------- */
 
@@ -207,7 +222,8 @@ typedef struct pa_gc_stats {
     uint64_t heap_marked_bytes; /* managed: marked by the last cycle */
     uint64_t total_alloc_bytes; /* managed, cumulative; as of the last refill of each thread's spans */
     uint64_t mallocs, frees;    /* managed objects, cumulative; the same */
-    uint64_t assist_ns, background_ns, idle_ns, stopped_ns; /* processor time of marking and of stops, cumulative */
+    /* Processor time of marking and of stops, cumulative. */
+    uint64_t assist_ns, background_ns, idle_ns, stopped_ns;
     uint64_t unbarriered_bytes; /* scanned again in the last final stop */
     uint64_t handles;           /* in use */
     uint64_t weak_handles;
@@ -228,8 +244,9 @@ bool pa_gc_set_checkmark(bool on);
 
 /* ---- Giving memory back, statistics, checks ---------------------------------------------------- */
 
-/* Releases every free page to the operating system now, returns the bytes released.  Collects first when there
- * are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush theirs at their next slow-path call. */
+/* Releases every free page to the operating system now, returns the bytes released.  Collects first
+ * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
+ * theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
 /* The allocator part of Go's runtime.MemStats; bytes unless said.  See docs/statistics.md. */

@@ -4,25 +4,14 @@ Longer runs stand behind the marker soak: pytest -m soak tests/stress.
 Also: running out of address space under ulimit -v, a run under valgrind, and misuse, one pointer a process.
 """
 
-import os
 import re
-import resource
 import shutil
 import signal
-import subprocess
 
 import pytest
 
-from stress import build
-
-ENVIRONMENT = {
-    **os.environ,
-    # The leak checker cannot ptrace everywhere, and the programs prove by the heap's own books that nothing is left.
-    "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
-}
-ENVIRONMENT.pop("LD_PRELOAD", None)
+from cprograms import must_pass, run
+from stress.build import PROGRAMS
 
 EVERYWHERE = ("plain", "asan", "tsan")
 # program -> arguments in the plain build, and under sanitizers (a TSan child of fork takes half a second)
@@ -54,41 +43,8 @@ SOAKS = [
 
 @pytest.fixture(scope="session")
 def built():
-    """variant -> folder of programs; compiled when first asked for."""
-    folders = {}
-
-    def folder(variant):
-        if variant not in folders:
-            folders[variant] = build.build(variant)
-        return folders[variant]
-
-    return folder
-
-
-def run(command, timeout=120, limit_kib=None, cwd=None):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if limit_kib:
-            resource.setrlimit(resource.RLIMIT_AS, (limit_kib * 1024, limit_kib * 1024))
-
-    return subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=ENVIRONMENT,
-        preexec_fn=limit,
-        cwd=cwd,
-    )
-
-
-def must_pass(command, **options):
-    result = run(command, **options)
-    assert result.returncode == 0, (
-        f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout}{result.stderr}"
-    )
-    assert result.stderr == ""
-    return result.stdout
+    """variant -> folder of programs."""
+    return PROGRAMS.cached()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +56,7 @@ def test_program(built, program, variant):
 
 
 def test_every_program_has_a_run():
-    assert set(build.programs()) == {*RUNS, "misuse"}
+    assert set(PROGRAMS.names()) == {*RUNS, "misuse"}
 
 
 @pytest.mark.soak

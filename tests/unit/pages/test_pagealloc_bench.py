@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-SOURCES = ["bench/pagealloc_bench.c", "csrc/base/assert.c", "csrc/sys/vm_linux.c"]
+SOURCES = ["bench/pagealloc_bench.c", "csrc/base/assert.c", "csrc/base/text.c", "csrc/sys/vm_linux.c"]
 
 
 @pytest.fixture(scope="module")

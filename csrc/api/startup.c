@@ -1,0 +1,70 @@
+/* startup.c - what happens when the library is loaded and when the process exits.
+ *
+ * The constructor reads the options (base/options.h); allocation does not wait for it.  The destructor writes
+ * the summary that PYALLOC_STATS_AT_EXIT asks for: the library depends on the C library only, so it runs after
+ * nearly everybody else's.  Programs close their stderr before that (coreutils do), so a duplicate is made
+ * at start, only when the option is on; a daemon may close that too and reuse its number, so it must still be
+ * the same file at the end.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/summary.h"
+#include "base/options.h"
+#include "include/pyalloc.h"
+
+enum { LEAST_FD = 200 }; /* above what shells and their scripts number themselves */
+
+static struct {
+    int fd;
+    dev_t device;
+    ino_t inode;
+} report = {.fd = -1};
+
+static bool same_file(int fd)
+{
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == report.device && st.st_ino == report.inode;
+}
+
+static void open_report(void)
+{
+    struct stat st;
+    if (fstat(STDERR_FILENO, &st) != 0)
+        return;
+    report.device = st.st_dev;
+    report.inode = st.st_ino;
+    report.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, LEAST_FD);
+    if (report.fd < 0)
+        report.fd = STDERR_FILENO;
+}
+
+static __attribute__((constructor)) void start(void)
+{
+    pa_options_load();
+    if (pa_the_options.stats_at_exit)
+        open_report();
+}
+
+static __attribute__((destructor)) void finish(void)
+{
+    if (pa_the_options.stats_at_exit && same_file(report.fd))
+        pa_summary_write(report.fd, "statistics at exit");
+}
+
+PA_EXPORT bool pa_option(int index, pa_option_info *out)
+{
+    pa_option_row row;
+    if (index < 0 || !pa_options_row((unsigned)index, &row))
+        return false;
+    *out = (pa_option_info){
+        .name = row.name,
+        .type = row.type,
+        .default_text = row.default_text,
+        .source = row.source,
+        .doc = row.doc,
+        .value = row.value,
+    };
+    return true;
+}

@@ -1,0 +1,59 @@
+/* summary.c - the state of the heap as a few lines of text: malloc_stats, and PYALLOC_STATS_AT_EXIT.
+ *
+ * Owns nothing; the text is built on the stack, because this may be the process's last act, and asking for
+ * memory would change what is reported.  Figures are those of pa_read_mem_stats (docs/statistics.md).
+ */
+#include "api/summary.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "include/pyalloc.h"
+
+static void line(pa_text *t, const char *name, uint64_t value, const char *unit)
+{
+    pa_text_str(t, "  ");
+    pa_text_padded(t, name, 24);
+    pa_text_uint(t, value, 10);
+    pa_text_str(t, unit);
+    pa_text_char(t, '\n');
+}
+
+static uint64_t peak_rss_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * PA_KIB : 0;
+}
+
+void pa_summary_write(int fd, const char *title)
+{
+    char room[2048];
+    pa_text t = PA_TEXT(room);
+    pa_mem_stats s;
+    int saved_errno = errno;
+    pa_read_mem_stats(&s);
+    pa_text_str(&t, "pyalloc ");
+    pa_text_str(&t, pa_version());
+    pa_text_str(&t, ": ");
+    pa_text_str(&t, title);
+    pa_text_str(&t, ", process ");
+    pa_text_uint(&t, (uint64_t)getpid(), 10);
+    pa_text_str(&t, " (");
+    pa_text_str(&t, program_invocation_short_name ? program_invocation_short_name : "?");
+    pa_text_str(&t, ")\n");
+    line(&t, "blocks in use", s.explicit_objects, "");
+    line(&t, "bytes in blocks", s.explicit_alloc, " B");
+    line(&t, "pages in use", s.heap_inuse, " B");
+    line(&t, "of them kept empty", s.explicit_cached, " B");
+    line(&t, "free and backed", s.heap_idle - s.heap_released, " B");
+    line(&t, "released so far", s.heap_released_total, " B");
+    line(&t, "metadata", s.sys - s.heap_sys, " B");
+    line(&t, "address space of heap", s.heap_sys, " B");
+    line(&t, "threads with a cache", s.threads, "");
+    line(&t, "heap lock taken", s.mheap_lock_acquisitions, " times");
+    line(&t, "peak RSS of process", peak_rss_bytes(), " B");
+    pa_text_write(&t, fd);
+    errno = saved_errno;
+}

@@ -1,0 +1,16 @@
+"""The collector's programs: as users get the core, with all asserts, and under the sanitizers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cprograms
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = cprograms.Programs(HERE, {
+    "plain": ["-O2"],
+    "asserts": ["-O2", "-DPA_ASSERT_LEVEL=3", "-DPA_WHITEBOX=1"],
+    "asan": [*cprograms.ASAN, "-DPA_ASSERT_LEVEL=2", "-DPA_WHITEBOX=1"],
+    "tsan": [*cprograms.TSAN, "-DPA_ASSERT_LEVEL=2", "-DPA_WHITEBOX=1"],
+})
+MODES = {"serial": 0, "parallel": 1, "concurrent-1.5": 2, "concurrent-1.6": 3, "concurrent": 4}

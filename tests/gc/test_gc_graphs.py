@@ -1,0 +1,66 @@
+"""Random graphs: against a shadow while threads race, and against a search when one thread stands still."""
+
+import re
+
+import pytest
+
+from cprograms import must_pass
+from gc_programs import MODES, PROGRAMS
+
+# variant, seconds, mode, gogc; -1: changing all the time
+MUTATIONS = [
+    *[("asserts", "1", mode, gogc) for mode, gogc in zip(MODES.values(), (100, 20, 1, 1000, 50))],
+    ("plain", "2", 4, 1), ("plain", "1", 4, 100), ("plain", "2", -1, -1),
+    ("asan", "2", 4, 5), ("asan", "2", -1, -1),
+    ("tsan", "2", 4, 5), ("tsan", "2", -1, -1), ("tsan", "1", 0, 100),
+]
+SOAKS = [
+    *[("plain", "8", mode, gogc) for mode in MODES.values() for gogc in (1, 1000)],
+    ("plain", "20", -1, -1), ("asserts", "20", -1, -1), ("asan", "20", 4, 1), ("tsan", "20", 4, 10),
+]
+
+
+def mutate(built, variant, seconds, mode, gogc, seed, threads=3):
+    # Checkmark hides nothing but time: without it more cycles fit in.
+    checkmark = 0 if variant == "plain" and gogc == 100 else 1
+    out = must_pass([built(variant) / "mutator", f"seconds={seconds}", f"mode={mode}", f"gogc={gogc}", f"seed={seed}",
+                     f"threads={threads}", f"checkmark={checkmark}"])
+    operations, cycles = map(int, re.match(r"mutator: (\d+) operations, (\d+) cycles", out).groups())
+    assert operations >= 1000 and cycles >= 4
+    return out
+
+
+@pytest.mark.parametrize("variant, seconds, mode, gogc", MUTATIONS)
+def test_mutator(built, variant, seconds, mode, gogc):
+    mutate(built, variant, seconds, mode, gogc, seed=1)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_one_thread(built, mode):
+    mutate(built, "asserts", "1", mode, 20, seed=7, threads=1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(len(SOAKS)), ids=lambda n: "-".join(map(str, SOAKS[n])))
+def test_mutator_soak(built, number):
+    variant, seconds, mode, gogc = SOAKS[number]
+    mutate(built, variant, seconds, mode, gogc, seed=1000 + number, threads=2 + number % 4)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("variant", ["plain", "asserts", "asan"])
+def test_exactly_the_reachable_is_alive(built, variant, mode):
+    rounds = {"plain": 12, "asserts": 6, "asan": 4}[variant]
+    out = must_pass([built(variant) / "oracle", f"mode={mode}", f"rounds={rounds}", f"seed={mode + 1}"])
+    assert out.startswith(f"oracle: {list(MODES)[mode]}: ")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_oracle_soak(built, seed):
+    must_pass([built("asserts") / "oracle", f"mode={seed % 5}", "rounds=25", f"seed={seed}"])
+
+
+def test_every_program_has_a_test():
+    assert set(PROGRAMS.names()) == {
+        "mutator", "oracle", "litmus", "attach", "weak", "stopall", "oom", "misuse", "trace"}

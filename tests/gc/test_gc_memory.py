@@ -1,0 +1,154 @@
+"""Managed objects without memory, misuse, and the documented example."""
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+import cprograms
+from cprograms import must_pass, run
+
+# ---- Without memory
+
+
+@pytest.mark.parametrize("variant", ["plain", "asserts", "asan"])
+def test_absurd_sizes(built, variant):
+    must_pass([built(variant) / "oom", "case=absurd"])
+
+
+@pytest.mark.parametrize("mode", [0, 4], ids=["serial", "concurrent"])
+def test_until_nothing_is_left(built, mode):
+    must_pass([built("plain") / "oom", "case=fill", "MIB=200", f"mode={mode}"])
+
+
+@pytest.mark.parametrize("limit_kib", [2_000_000, 600_000])
+def test_under_ulimit_v(built, limit_kib):
+    must_pass([built("plain") / "oom", "case=fresh"], limit_kib=limit_kib)
+
+
+def test_the_oom_program_insists_on_a_limit(built):
+    result = run([built("plain") / "oom", "case=fresh"])
+    assert result.returncode == 1 and "ulimit" in result.stderr
+
+
+@pytest.mark.parametrize("variant", ["asserts", "asan"])
+def test_every_call_to_the_system_may_fail(built, variant):
+    must_pass([built(variant) / "oom", "case=inject"])
+
+
+# ---- Misuse: one line on stderr, then abort.  Words that the line must have, any one of each group.
+
+OUTSIDE = ("outside", "inside", "pa_enter")
+MISUSES = {
+    "new_outside": OUTSIDE,
+    "new_bytes_outside": OUTSIDE,
+    "new_array_outside": OUTSIDE,
+    "new_pointers_outside": OUTSIDE,
+    "new_conservative_outside": OUTSIDE,
+    "new_after_leave": OUTSIDE,
+    "unbalanced_leave": ("pa_leave", *OUTSIDE),
+    "unbalanced_leave_after_nesting": ("pa_leave", *OUTSIDE),
+    "free_small": ("managed",),
+    "free_large": ("managed",),
+    "free_tiny": ("managed",),
+    "free_small_in_other_thread": ("managed",),
+    "realloc_managed": ("managed",),
+    "free_with_range": ("range", "roots"),
+    "free_with_range_inside": ("range", "roots"),
+    "free_large_with_range": ("range", "roots"),
+    "realloc_with_range": ("range", "roots"),
+    "free_with_range_in_other_thread": ("range", "roots"),
+}
+# Caught where asserts are on.
+ASSERTED = {
+    "safepoint_outside": (),
+    "handle_outside": (),
+    "frame_outside": (),
+    "pop_in_wrong_order": (),
+    "store_to_stack": (),
+    "store_to_explicit_block": (),
+    "store_range_to_explicit_block": (),
+}
+
+
+def must_abort(command, words):
+    result = run(command)
+    assert result.returncode == -signal.SIGABRT, (result.returncode, result.stdout, result.stderr)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and result.stderr.endswith("\n"), result.stderr
+    assert lines[0].startswith("pyalloc: "), lines
+    assert not words or any(word in lines[0] for word in words), lines
+    return result.stdout.split(), lines[0]
+
+
+@pytest.mark.parametrize("case", MISUSES)
+def test_misuse_ends_the_process_with_one_line(built, case):
+    addresses, line = must_abort([built("plain") / "misuse", case], MISUSES[case])
+    assert "check failed" not in line, "a line for the user, not for us"
+    for address in addresses:
+        assert address in line
+
+
+@pytest.mark.parametrize("case", {**MISUSES, **ASSERTED})
+def test_misuse_where_asserts_are_on(built, case):
+    must_abort([built("asserts") / "misuse", case], {**MISUSES, **ASSERTED}[case])
+
+
+@pytest.mark.parametrize("variant", ["plain", "asserts", "asan"])
+def test_what_is_allowed_passes(built, variant):
+    must_pass([built(variant) / "misuse", "allowed"])
+
+
+def test_every_misuse_is_expected(built):
+    assert set(must_pass([built("plain") / "misuse", "list"]).split()) == {*MISUSES, *ASSERTED, "allowed"}
+
+
+# ---- The example of the documentation, against the library and the public header alone
+
+EXAMPLE = cprograms.ROOT / "docs" / "examples" / "collector.c"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with libpyalloc.so as it is shipped: public symbols only, and pyalloc.h."""
+    folder = tmp_path_factory.mktemp("library")
+    sources = [*cprograms.core_sources()]
+    command = [cprograms.CC, "-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec",
+               "-fPIC", "-shared", "-pthread", f"-I{cprograms.CSRC}", *sources, "-o", folder / "libpyalloc.so"]
+    subprocess.run([str(word) for word in command], check=True)
+    (folder / "pyalloc.h").write_bytes((cprograms.CSRC / "include" / "pyalloc.h").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_example_compiles_and_runs(library, tmp_path, compiler):
+    program = tmp_path / "collector"
+    built = subprocess.run(
+        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{library}", EXAMPLE, f"-L{library}",
+         "-lpyalloc", f"-Wl,-rpath,{library}", "-o", program], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    out = must_pass([program]).splitlines()
+    keys, state = 0, 1
+    for i in range(20 * 20000):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        keys += state >> 44 if i >= 19 * 20000 else 0
+    assert out[0] == f"sum of the keys: {keys}"
+    made, alive, cycles = map(int, re.fullmatch(
+        r"(\d+) objects made, (\d+) bytes of them alive after (\d+) collections", out[1]).groups())
+    assert made == 20 * 20000 and alive == 20000 * 32 and cycles >= 2
+    assert re.fullmatch(r"stopped [1-9]\d* times, \d+\.\d{3} ms in all", out[2])
+
+
+def test_the_example_is_short():
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert 50 <= len(text.splitlines()) <= 75
+    assert re.findall(r'#include "', text) == []
+
+
+def test_the_header_is_plain_c_and_cplusplus(tmp_path):
+    for compiler, name in (("gcc", "use.c"), ("g++", "use.cc")):
+        source = tmp_path / name
+        source.write_text('#include <pyalloc.h>\nint main(void) { return pa_abi_version() < 0; }\n', encoding="utf-8")
+        subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{cprograms.CSRC / 'include'}",
+                        "-fsyntax-only", str(source)], check=True)

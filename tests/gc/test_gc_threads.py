@@ -1,0 +1,100 @@
+"""Threads that come, go, sleep, fork and race with stops; weak handles and cleanups."""
+
+import re
+
+import pytest
+
+from cprograms import must_pass
+from gc_programs import MODES
+
+ALL_MODES = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+def attach(built, variant, case, **options):
+    out = must_pass([built(variant) / "attach", f"case={case}", *(f"{k}={v}" for k, v in options.items())])
+    assert out.startswith(f"attach: {case}, ")
+
+
+@pytest.mark.parametrize("variant, threads", [("plain", 2000), ("asserts", 2000), ("asan", 300), ("tsan", 300)])
+def test_storm_of_short_threads(built, variant, threads):
+    attach(built, variant, "storm", threads=threads)
+
+
+@ALL_MODES
+def test_storm_in_every_mode(built, mode):
+    attach(built, "asserts", "storm", threads=300, mode=mode)
+
+
+@ALL_MODES
+def test_sleepers_outside_keep_their_frames(built, mode):
+    attach(built, "asserts", "sleepers", mode=mode)
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan", "tsan"])
+def test_sleepers(built, variant):
+    attach(built, variant, "sleepers", threads=6)
+
+
+@pytest.mark.parametrize("variant, threads", [("plain", 300), ("asserts", 200), ("asan", 60), ("tsan", 60)])
+def test_exit_during_a_cycle_with_full_caches(built, variant, threads):
+    attach(built, variant, "exits", threads=threads)
+
+
+@pytest.mark.parametrize("inside", [0, 1], ids=["outside", "inside"])
+@pytest.mark.parametrize("variant, forks", [("plain", 30), ("asserts", 20), ("asan", 6)])
+def test_fork_during_a_cycle(built, variant, forks, inside):
+    attach(built, variant, "fork", forks=forks, inside=inside)
+
+
+@ALL_MODES
+def test_fork_in_every_mode(built, mode):
+    attach(built, "asserts", "fork", forks=6, mode=mode)
+
+
+def stopall(built, variant, mode, tenths, threads):
+    out = must_pass([built(variant) / "stopall", f"tenths={tenths}", f"mode={mode}", f"threads={threads}"])
+    numbers = re.match(
+        r"stopall: [-.\w]+: (\d+) collections, (\d+) visits, (\d+) refused, (\d+) looks", out).groups()
+    collections, visits, _, looks = map(int, numbers)
+    assert collections >= 5 and visits >= 100
+    if variant != "plain":
+        assert looks >= collections, "the core has no yield point GC_STOPPED in its stops"
+
+
+@ALL_MODES
+@pytest.mark.parametrize("variant", ["plain", "asserts"])
+def test_nobody_is_inside_a_stopped_world(built, variant, mode):
+    stopall(built, variant, mode, 8, 2)
+
+
+def test_nobody_is_inside_a_stopped_world_tsan(built):
+    stopall(built, "tsan", 0, 10, 3)
+
+
+@pytest.mark.parametrize("case", ["basics", "handles", "resurrect", "cleanups", "notify"])
+@ALL_MODES
+def test_weak(built, case, mode):
+    must_pass([built("asserts") / "weak", f"case={case}", f"mode={mode}", "tenths=3"])
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan", "tsan"])
+@pytest.mark.parametrize("case", ["basics", "handles", "resurrect", "cleanups", "notify"])
+def test_weak_builds(built, variant, case):
+    must_pass([built(variant) / "weak", f"case={case}", "tenths=5"])
+
+
+@pytest.mark.soak
+def test_stops_soak(built):
+    for mode in MODES.values():
+        stopall(built, "plain", mode, 30, 3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("inside", [0, 1])
+def test_fork_storm_soak(built, inside):
+    attach(built, "plain", "fork", forks=150, workers=4, inside=inside)
+
+
+@pytest.mark.soak
+def test_thread_storm_soak(built):
+    attach(built, "plain", "storm", threads=20000, at_once=32)
