@@ -167,6 +167,7 @@ def core():
         include_dirs=["csrc"],
         libraries=["pyalloc"],
         runtime_library_dirs=["$ORIGIN"],
+        define_macros=[("PA_ASSERT_LEVEL", ASSERTS)],
         extra_compile_args=PYTHON_FLAGS,
         extra_link_args=SANITIZE_FLAGS,
     )
