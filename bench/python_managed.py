@@ -179,8 +179,8 @@ def alternate(work, rounds, seconds):
         took += calls if side == "with" else []
     row = {"calls": len(took), "call_ms": statistics.median(took) * 1e3}
     for side, figures in sides.items():
-        row[side] = {"p999_ms": statistics.median(p for p, _ in figures), "max_ms": statistics.median(m for _, m in figures),
-                     "worst_ms": max(m for _, m in figures)}
+        row[side] = {"p999_ms": statistics.median(p for p, _ in figures),
+                     "max_ms": statistics.median(m for _, m in figures), "worst_ms": max(m for _, m in figures)}
     row["growth_ms"] = max(row["with"][name] - row["without"][name] for name in ("p999_ms", "max_ms"))
     return row
 
@@ -222,8 +222,8 @@ def print_report(report):
             side = p[name]
             text = "; ".join(f"{when} p99.9 {side[when]['p999_ms']:.3f}, max {side[when]['max_ms']:.3f}, worst "
                              f"{side[when]['worst_ms']:.3f}" for when in ("with", "without"))
-            print(f"{side['growth_ms']:+9.3f} ms  a loop beside {name}() of {p['nodes']:,} nodes: {text}; {side['calls']} "
-                  f"calls of {side['call_ms']:.0f} ms"
+            print(f"{side['growth_ms']:+9.3f} ms  a loop beside {name}() of {p['nodes']:,} nodes: {text}; "
+                  f"{side['calls']} calls of {side['call_ms']:.0f} ms"
                   f"{verdict(side['growth_ms'], p['bar_ms'] if name == 'collect' else None)}")
 
 
