@@ -2,11 +2,11 @@
 
     python bench/python_managed.py [--rounds N] [--nodes N] [--seconds S] [--only create,memory,pause] [--json]
 
-Ratios come first; below 1 is better than CPython.  Speed: a round times the two sides of a pair one after the other in
-alternating order, a pair's figure is the median of the rounds' ratios.  Memory: resident set of a fresh process before
-and after it builds a binary tree, with different keys.  Pauses: a thread loops and records the time of each iteration
-while another calls collect() every 0.1 s on a heap of --nodes objects, in turn with rounds in which it does not; the same
-with gc.collect() on the slots version.
+Ratios come first; below 1 is better than CPython.  Speed: a round times the two sides of a pair one after the other
+in alternating order, a pair's figure is the median of the rounds' ratios.  Memory: resident set of a fresh process
+before and after it builds a binary tree, with different keys.  Pauses: a thread loops and records the time of each
+iteration while another calls collect() every 0.1 s on a heap of --nodes objects, in turn with rounds in which it does
+not; the same with gc.collect() on the slots version.
 """
 
 import argparse

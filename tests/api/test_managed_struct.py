@@ -553,9 +553,8 @@ def test_forward_references():
         First(other=Node())
 
 
-def test_string_annotations(tmp_path, run_python):
-    program = tmp_path / "program.py"
-    program.write_text(
+def test_string_annotations(run_python):
+    program = (
         "from __future__ import annotations\n"
         "import typing\n"
         "import pyalloc\n"
@@ -581,7 +580,7 @@ def test_string_annotations(tmp_path, run_python):
         "assert Local.a.type == 'int8' and Local.b.target is Local\n"
         "assert Tree(leaf=Leaf(value=0.5)).leaf.value == 0.5\n"
     )
-    run_python(str(program))
+    run_python("-c", program)
 
 
 def test_structural_matching_names():
