@@ -266,7 +266,10 @@ static void step_weak(void)
     if (!weak) {
         size_t a = full_holder();
         held = expected[a];
-        REQUIRE((weak = pa_weak_new(in_holder(a))));
+        node *p = in_holder(a);
+        weak = pa_weak_new(p);
+        REQUIRE(weak, "errno %d for a live object, %s", errno,
+                pa_find_object(p) ? "which is found a moment later" : "which cannot be found: it was freed");
         clear_holder(a);
         for (size_t polls = below(4); polls; polls--)
             pa_safepoint();
