@@ -143,16 +143,19 @@ PA_EXPORT void pa_read_gc_stats(pa_gc_stats *out)
     pa_heap *h = &pa_the_heap;
     pa_gc_configure();
     *out = (pa_gc_stats){0};
+    uint64_t spare_handles = 0;
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all) {
         const pa_gcproc *g = __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
         out->total_alloc_bytes += pa_racy_load(&g->alloc_bytes);
         out->mallocs += pa_racy_load(&g->mallocs);
+        spare_handles += pa_racy_load(&g->free_handle_count);
     }
     out->heap_live_bytes = atomic_load_explicit(&h->managed_live_bytes, memory_order_relaxed);
     out->frees = atomic_load_explicit(&h->managed_freed_objects, memory_order_relaxed);
     out->mode = atomic_load(&gc->mode);
     out->phase = atomic_load(&gc->phase);
-    out->handles = pa_racy_load(&pa_the_roots.handle_count);
+    uint64_t handles = pa_racy_load(&pa_the_roots.handle_count);
+    out->handles = handles > spare_handles ? handles - spare_handles : 0;
     out->weak_handles = pa_racy_load(&h->specials.weaks.inuse_count);
     pa_lock_acquire(&gc->lock);
     out->cycles = gc->cycles;

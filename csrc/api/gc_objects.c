@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/yield.h"
 #include "gc/barrier.h"
 #include "gc/gc.h"
 #include "heap/object.h"
@@ -56,7 +57,8 @@ PA_EXPORT bool pa_try_enter(void)
 PA_EXPORT void pa_leave(void)
 {
     pa_proc *p = pa_world_self();
-    PA_CHECK(p->cache.gc->depth > 0); /* pa_leave without pa_enter */
+    if (PA_UNLIKELY(p->cache.gc->depth == 0))
+        pa_abort_pointer("pa_leave by the thread at", &pa_current_mcache, "which is outside: a pa_enter is missing");
     if (--p->cache.gc->depth == 0)
         pa_world_leave(p);
 }
@@ -69,15 +71,25 @@ PA_EXPORT bool pa_is_inside(void)
 PA_EXPORT void pa_safepoint(void)
 {
     pa_proc *p = pa_world_self();
-    PA_CHECK(p->cache.gc->depth > 0); /* pa_safepoint outside */
+    if (PA_UNLIKELY(p->cache.gc->depth == 0))
+        pa_abort_pointer("pa_safepoint by the thread at", &pa_current_mcache, "which is outside: call pa_enter first");
     pa_world_poll(p);
 }
 
 /* ---- Stores ---- */
 
+/* May slot be written through the barrier: is it in a managed object, a handle or a barriered range? */
+static bool is_slot(void **slot)
+{
+    pa_objref o;
+    return (pa_object_resolve((uintptr_t)slot, &o) && o.kind == PA_KIND_SCAN) || pa_roots_has_slot((uintptr_t)slot);
+}
+
 PA_EXPORT void pa_store(void **slot, void *value)
 {
     pa_gcproc *g = self_inside();
+    PA_INVARIANT(is_slot(slot)); /* pa_store into what no root leads to */
+    PA_YIELD(GC_STORE);
     if (PA_UNLIKELY(g->marking))
         pa_barrier_store(g, __atomic_load_n(slot, __ATOMIC_RELAXED), value);
     __atomic_store_n(slot, value, __ATOMIC_RELEASE);
@@ -93,6 +105,7 @@ static PA_NOINLINE void shade_range(pa_gcproc *g, void **to, void *const *from, 
 PA_EXPORT void pa_store_range(void **to, void *const *from, size_t count)
 {
     pa_gcproc *g = self_inside();
+    PA_INVARIANT(count == 0 || (is_slot(to) && is_slot(to + count - 1)));
     if (PA_UNLIKELY(g->marking))
         shade_range(g, to, from, count);
     if (to < from || to >= from + count)
@@ -117,7 +130,7 @@ PA_EXPORT void *pa_load_unbarriered(void *const *slot)
     pa_gcproc *g = self_inside();
     void *value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
     pa_objref o;
-    if (PA_UNLIKELY(g->marking) && pa_object_resolve((uintptr_t)value, &o) && pa_object_is_allocated(&o))
+    if (PA_UNLIKELY(g->marking) && pa_object_resolve((uintptr_t)value, &o) && pa_object_is_allocated(&pa_the_heap, &o))
         pa_barrier_shade(g, value);
     return value;
 }
@@ -126,7 +139,7 @@ PA_EXPORT void *pa_load_unbarriered(void *const *slot)
 
 static bool find(const void *p, pa_objref *o)
 {
-    return pa_object_resolve((uintptr_t)p, o) && pa_object_is_allocated(o);
+    return pa_object_resolve((uintptr_t)p, o) && pa_object_is_allocated(&pa_the_heap, o);
 }
 
 PA_EXPORT void *pa_find_object(const void *p)
@@ -256,6 +269,7 @@ PA_EXPORT void *pa_weak_get(pa_weak *weak)
 {
     pa_gcproc *g = self_inside();
     void *obj = atomic_load_explicit(&weak->object, memory_order_acquire);
+    PA_YIELD(GC_WEAK_GET);
     pa_objref o;
     if (!obj || !pa_object_resolve((uintptr_t)obj, &o))
         return NULL;

@@ -15,7 +15,19 @@
     X(ABANDON_OWNER_CLEARED) /* owner = 0, CAS to come */                    \
     X(LIST_OWNER_CLEARED)    /* owner = 0, not yet linked */                 \
     X(POP_UNLINKED)          /* taken off mcentral, remote not collected */  \
-    X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */
+    X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */       \
+    X(GC_BEFORE_CYCLE)       /* a cycle is about to stop the world */        \
+    X(GC_STOPPED_FIRST)      /* in the stop that begins marking */           \
+    X(GC_MARKING)            /* marking began, no frame scanned yet */       \
+    X(GC_FRAMES_SCANNED)     /* every P's frames are scanned */              \
+    X(GC_BEFORE_HANDSHAKE)   /* markers found no more work */                \
+    X(GC_BEFORE_STOP)        /* the handshake flushed nothing */             \
+    X(GC_STOPPED_LAST)       /* in the stop that ends marking */             \
+    X(GC_STOPPED_SETTLED)    /* in it, barrier off, sweepgen moved on */     \
+    X(GC_SWEEP_SPAN)         /* a span was claimed for sweeping */           \
+    X(GC_SWEEP_SPECIALS)     /* its weak handles are cleared, bits not yet */ \
+    X(GC_STORE)              /* pa_store, nothing shaded yet */              \
+    X(GC_WEAK_GET)           /* pa_weak_get loaded the object */
 
 typedef enum pa_yield_point {
 #define X(name) PA_YIELD_##name,

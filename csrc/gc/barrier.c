@@ -1,7 +1,7 @@
 /* barrier.c - shading pointers while marking.
  *
  * Owns each P's barrier buffer (its thread only, or who stopped it).  A shaded pointer goes into the buffer; a full
- * buffer is looked through at once: what is marked already is dropped, the rest becomes mark work.
+ * buffer is looked through at once (world/gcproc.c): what is marked already is dropped, the rest becomes mark work.
  *
  * Hybrid (Clements and Hudson, Go proposal 17503): the old value is shaded so that nothing reachable when marking
  * began can be hidden by being moved into a scanned frame (Yuasa), the new one so that nothing only a
@@ -12,23 +12,12 @@
 
 #include "gc/mark.h"
 
-static PA_NOINLINE void flush(pa_gcproc *gc)
-{
-    unsigned plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed));
-    for (uint32_t i = 0; i < gc->barrier_count; i++) {
-        pa_objref o;
-        if (pa_object_resolve(gc->barrier[i], &o) && !pa_object_is_set(&o, plane))
-            pa_gcwork_put(&gc->work, gc->barrier[i]);
-    }
-    gc->barrier_count = 0;
-}
-
 void pa_barrier_shade(pa_gcproc *gc, void *value)
 {
     if (!value)
         return;
     if (PA_UNLIKELY(gc->barrier_count == PA_BARRIER_ENTRIES))
-        flush(gc);
+        pa_gcproc_flush_barrier(gc);
     gc->barrier[gc->barrier_count++] = (uintptr_t)value;
 }
 

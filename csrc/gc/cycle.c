@@ -18,6 +18,7 @@
  */
 #include "gc/gc.h"
 
+#include "base/yield.h"
 #include "gc/barrier.h"
 #include "heap/special.h"
 #include "include/pyalloc.h"
@@ -105,6 +106,7 @@ static void drop_deferred_handles_stw(void)
 static void begin_marking_stw(pa_cycle_record *r, pa_marking marking)
 {
     pa_collector *gc = &pa_the_gc;
+    PA_YIELD(GC_STOPPED_FIRST);
     drop_deferred_handles_stw();
     atomic_store(&gc->scanned_bytes, 0);
     atomic_store(&gc->root_scanned_bytes, 0);
@@ -213,14 +215,17 @@ static bool terminate(pa_cycle_record *r, pa_gc_mode mode)
     pa_collector *gc = &pa_the_gc;
     bool insertion = mode == PA_GC_CONCURRENT_15 || mode == PA_GC_CONCURRENT_16, flushed = false;
     pa_world_gc_begin();
+    PA_YIELD(GC_BEFORE_HANDSHAKE);
     if (mode != PA_GC_CONCURRENT_15) {
         pa_world_handshake(flush_on, &flushed);
-        if (flushed && r->tries < TRIES) {
+        if (flushed && r->tries++ < TRIES) {
             pa_world_gc_end();
             return false;
         }
     }
+    PA_YIELD(GC_BEFORE_STOP);
     uint64_t mark_end_ns = pa_clock_now_ns(), since_ns = stop_world();
+    PA_YIELD(GC_STOPPED_LAST);
     pa_world_each_stw(flush_on, &flushed);
     if (mode == PA_GC_CONCURRENT && pa_workpool_full_count(&pa_the_procs.workpool) && r->tries++ < TRIES) {
         start_world(since_ns);
@@ -236,6 +241,7 @@ static bool terminate(pa_cycle_record *r, pa_gc_mode mode)
     pa_world_each_stw(end_marking_on, NULL);
     settle_stw(r);
     set_phase(PA_PHASE_OFF);
+    PA_YIELD(GC_STOPPED_SETTLED);
     r->mark_stop_ns = start_world(since_ns);
     pa_world_gc_end();
     return true;
@@ -275,11 +281,13 @@ static void run_concurrently(pa_cycle_record *r, pa_gc_mode mode)
     pa_sweep_finish();
     begin_marking_stw(r, mode == PA_GC_CONCURRENT ? PA_MARKING_HYBRID : PA_MARKING_INSERTION);
     r->sweep_stop_ns = start_world(since_ns);
+    PA_YIELD(GC_MARKING);
     pa_world_handshake(scan_frames_on, NULL);
+    PA_YIELD(GC_FRAMES_SCANNED);
     pa_assist_revise();
     pa_world_gc_end();
     do
-        pa_workers_mark(r->forced);
+        pa_workers_mark();
     while (!terminate(r, mode));
 }
 
@@ -343,6 +351,7 @@ static void run_cycle(bool forced, uint64_t forced_batch)
     pa_gc_mode mode = (pa_gc_mode)atomic_load(&gc->mode);
     pa_workers_ensure(wanted_markers(mode) - 1);
     atomic_store(&gc->wanted, false);
+    PA_YIELD(GC_BEFORE_CYCLE);
     pa_cycle_record r = {.number = gc->cycles + 1, .forced = forced, .start_ns = pa_clock_now_ns()};
     if (mode == PA_GC_SERIAL || mode == PA_GC_PARALLEL)
         run_in_one_stop(&r, mode);
@@ -374,17 +383,17 @@ static void notify_cleanups(void)
         notify(argument);
 }
 
-/* What is to be done now? Returns false for nothing. */
-static bool take_request(bool *forced, uint64_t *forced_batch)
+/* What is to be done now? Returns false for nothing; periodic: look again in two minutes. */
+static bool take_request(bool *forced, uint64_t *forced_batch, bool *periodic)
 {
     pa_collector *gc = &pa_the_gc;
     pa_lock_acquire(&gc->lock);
     *forced_batch = gc->forced_requested;
     *forced = gc->forced_requested != gc->forced_done;
-    bool periodic = gc->pacer.gc_percent >= 0 && atomic_load(&pa_the_heap.managed_pages) &&
-                    pa_clock_now_ns() - gc->last_end_ns > (uint64_t)PERIOD_SECONDS * 1000000000u;
+    *periodic = gc->pacer.gc_percent >= 0 && atomic_load(&pa_the_heap.managed_pages);
+    bool overdue = *periodic && pa_clock_now_ns() - gc->last_end_ns > (uint64_t)PERIOD_SECONDS * 1000000000u;
     pa_lock_release(&gc->lock);
-    return *forced || periodic || atomic_load(&gc->wanted);
+    return *forced || overdue || atomic_load(&gc->wanted);
 }
 
 static void *driver(void *unused)
@@ -393,14 +402,13 @@ static void *driver(void *unused)
     pa_collector *gc = &pa_the_gc;
     for (;;) {
         uint32_t word = atomic_load_explicit(&gc->driver_word, memory_order_acquire);
-        bool forced;
+        bool forced, periodic;
         uint64_t batch;
-        if (take_request(&forced, &batch)) {
+        if (take_request(&forced, &batch, &periodic)) {
             run_cycle(forced, batch);
             sweep_in_background(false);
         } else {
-            bool period = gc->pacer.gc_percent >= 0 && atomic_load(&pa_the_heap.managed_pages);
-            pa_thread_wait(&gc->driver_word, word, period ? (int64_t)PERIOD_SECONDS * 1000000000 : -1);
+            pa_thread_wait(&gc->driver_word, word, periodic ? (int64_t)PERIOD_SECONDS * 1000000000 : -1);
         }
         notify_cleanups();
     }

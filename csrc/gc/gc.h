@@ -86,7 +86,7 @@ typedef struct pa_collector {
     uint64_t live_at_start;
     bool handshake_flushed;
     unsigned worker_count;      /* threads besides the driver; under lock */
-    unsigned markers;           /* that may mark this cycle, driver included */
+    _Atomic unsigned markers;   /* that may mark this cycle, driver included */
 
     /* ---- History ---- */
     pa_cycle_record last;
@@ -112,7 +112,7 @@ void pa_gc_commit_locked(void);
 
 /* ---- workers.c ---- */
 /* Marks until nothing is grey but what Ps hold; the calling thread is marker 0. */
-void pa_workers_mark(bool forced);
+void pa_workers_mark(void);
 /* Marks everything in a stop with that many markers. */
 void pa_workers_mark_stw(unsigned markers);
 void pa_workers_close(void);

@@ -17,6 +17,7 @@
 #include "gc/mark.h"
 
 #include "base/bits.h"
+#include "world/proc.h"
 
 enum { RING = 16, SHARE_EVERY = 64 };
 #define OBLET_BYTES ((size_t)128 * 1024)
@@ -65,7 +66,7 @@ static void scan_conservative(pa_marker *m, uintptr_t from, uintptr_t to)
     for (; from < to; from += 8) {
         uintptr_t value = __atomic_load_n((uintptr_t *)from, __ATOMIC_ACQUIRE);
         pa_objref o;
-        if (value && pa_object_resolve(value, &o) && pa_object_is_allocated(&o))
+        if (value && pa_object_resolve(value, &o) && pa_object_is_allocated(&pa_the_heap, &o))
             pa_gcwork_put(m->work, value);
     }
 }

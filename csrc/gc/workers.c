@@ -71,28 +71,36 @@ static bool is_drained(void)
 
 /* ---- Shares of the processors ---- */
 
-static role role_of(unsigned marker)
-{
-    const pa_pacer *p = &pa_the_gc.pacer;
-    if (marker < p->dedicated_workers)
-        return ROLE_DEDICATED;
-    return marker == p->dedicated_workers && p->fractional_utilization > 0 ? ROLE_FRACTIONAL : ROLE_IDLE;
-}
-
-/* One marker's account of its share; its thread only. */
+/* One marker's account of its share of one cycle; its thread only. */
 typedef struct share {
+    role role;
+    double fraction;            /* of a processor; fractional workers */
     uint64_t start_ns, used_ns;
     unsigned dry;               /* slices in a row without work */
 } share;
 
-/* How far its share is used up, ns of wall time; <= 0: it may mark. */
-static int64_t ahead_ns(role r, const share *s)
+static share share_of(unsigned marker)
 {
-    if (r == ROLE_DEDICATED)
+    const pa_pacer *p = &pa_the_gc.pacer;
+    share s = {.role = ROLE_IDLE, .start_ns = pa_clock_now_ns()};
+    pa_lock_acquire(&pa_the_gc.lock);
+    s.fraction = p->fractional_utilization;
+    if (marker < p->dedicated_workers)
+        s.role = ROLE_DEDICATED;
+    else if (marker == p->dedicated_workers && s.fraction > 0)
+        s.role = ROLE_FRACTIONAL;
+    pa_lock_release(&pa_the_gc.lock);
+    return s;
+}
+
+/* How far its share is used up, ns of wall time; <= 0: it may mark. */
+static int64_t ahead_ns(const share *s)
+{
+    if (s->role == ROLE_DEDICATED)
         return 0;
-    if (r == ROLE_IDLE)
+    if (s->role == ROLE_IDLE)
         return 2 * TICK_NS;
-    double due_ns = (double)s->used_ns / pa_the_gc.pacer.fractional_utilization;
+    double due_ns = (double)s->used_ns / s->fraction;
     int64_t ahead = (int64_t)due_ns - (int64_t)(pa_clock_now_ns() - s->start_ns);
     return ahead > TICK_NS / 4 ? ahead : 0;
 }
@@ -115,11 +123,11 @@ static bool may_mark_beyond_share(void)
 }
 
 /* Marks one slice or rests; returns when either is over or the word moved. */
-static void mark_or_rest(role r, share *s, pa_gcwork *work)
+static void mark_or_rest(share *s, pa_gcwork *work)
 {
     pa_collector *gc = &pa_the_gc;
     uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
-    int64_t ahead = ahead_ns(r, s);
+    int64_t ahead = ahead_ns(s);
     bool idle = ahead > 0;
     if (idle && !may_mark_beyond_share()) {
         pa_thread_wait(&gc->work_word, word, ahead < TICK_NS ? ahead : TICK_NS);
@@ -130,7 +138,8 @@ static void mark_or_rest(role r, share *s, pa_gcwork *work)
     bool worked = mark_slice(work, true);
     pa_world_gc_end();
     uint64_t cpu_ns = pa_clock_thread_cpu_ns() - before_ns;
-    account(idle, cpu_ns);
+    if (!atomic_load_explicit(&gc->flat_out, memory_order_relaxed)) /* a stop counts as a whole */
+        account(idle, cpu_ns);
     if (idle)
         notice_competition(pa_clock_now_ns() - start_ns, cpu_ns);
     else
@@ -155,14 +164,13 @@ static void *worker(void *argument)
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
     for (;;) {
         uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
-        if (!atomic_load(&gc->marking_open) || marker >= gc->markers) {
+        if (!atomic_load(&gc->marking_open) || marker >= atomic_load(&gc->markers)) {
             pa_thread_wait(&gc->work_word, word, -1);
             continue;
         }
-        share s = {.start_ns = pa_clock_now_ns()};
-        role r = role_of(marker);
+        share s = share_of(marker);
         while (atomic_load(&gc->marking_open))
-            mark_or_rest(r, &s, &work);
+            mark_or_rest(&s, &work);
     }
     return NULL;
 }
@@ -173,7 +181,7 @@ void pa_workers_ensure(unsigned wanted)
     while (gc->worker_count < wanted && gc->worker_count < PA_MAX_WORKERS &&
            pa_thread_start(worker, (void *)(uintptr_t)(gc->worker_count + 1), "pyalloc-mark"))
         gc->worker_count++;
-    gc->markers = 1 + (gc->worker_count < wanted ? gc->worker_count : wanted);
+    atomic_store(&gc->markers, 1 + (gc->worker_count < wanted ? gc->worker_count : wanted));
 }
 
 static void wake_workers(void)
@@ -226,19 +234,18 @@ static void tick(meter *last)
     pa_assist_revise();
 }
 
-void pa_workers_mark(bool forced)
+void pa_workers_mark(void)
 {
     pa_collector *gc = &pa_the_gc;
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
-    share s = {.start_ns = pa_clock_now_ns()};
+    share s = share_of(0);
     meter last = read_meter();
-    (void)forced;
     if (!atomic_load(&gc->marking_open)) {
         atomic_store(&gc->marking_open, true);
         wake_workers();
     }
     while (!is_drained()) {
-        mark_or_rest(role_of(0), &s, &work);
+        mark_or_rest(&s, &work);
         tick(&last);
     }
 }

@@ -11,8 +11,7 @@
  */
 #include "heap/managed.h"
 
-#include <string.h>
-
+#include "base/yield.h"
 #include "heap/special.h"
 
 /* How many `empty` spans a refill may sweep in vain before it asks for new pages (Go: spanBudget). */
@@ -48,6 +47,13 @@ static void count_pages(pa_heap *h, const pa_span *s, bool add)
         atomic_fetch_add_explicit(&h->conservative_pages, n, memory_order_relaxed);
 }
 
+/* Word by word: a marker that was given a stale pointer may look on. */
+static void clear_bits(uint64_t *bits, size_t n)
+{
+    for (size_t i = 0; i < pa_div_ceil(n, 64); i++)
+        pa_owner_set(&bits[i], 0);
+}
+
 /* Turns a span fresh from mheap into a managed one; gives it back when its side table cannot be had. */
 static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_class)
 {
@@ -73,9 +79,8 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     s->specials = NULL;
     pa_owner_set(&s->alloc_bits, pa_gcside_bits(side, pa_alloc_plane(sweepgen), s->base));
     s->mark_bits = pa_gcside_bits(side, pa_mark_plane(sweepgen), s->base);
-    size_t nwords = pa_div_ceil(s->nelems, 64);
-    memset(s->alloc_bits, 0, nwords * 8);
-    memset(s->mark_bits, 0, nwords * 8);
+    clear_bits(s->alloc_bits, s->nelems);
+    clear_bits(s->mark_bits, s->nelems);
     pa_span_refill_alloc_cache(s);
     __atomic_store_n(&s->sweepgen, sweepgen, __ATOMIC_RELAXED);
     pa_span_set_state(s, PA_SPAN_MANAGED);
@@ -127,7 +132,7 @@ static uint32_t count_marked(const pa_span *s)
 {
     uint32_t n = 0;
     for (size_t i = 0; i < pa_div_ceil(s->nelems, 64); i++)
-        n += pa_popcount64(s->mark_bits[i]);
+        n += pa_popcount64(pa_racy_load(&s->mark_bits[i]));
     return n;
 }
 
@@ -138,15 +143,17 @@ static uint64_t freed_bytes_of(const pa_span *s, const pa_sweep_outcome *out)
 
 pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
 {
-    if (PA_UNLIKELY(s->specials != NULL))
+    PA_YIELD(GC_SWEEP_SPAN);
+    if (PA_UNLIKELY(pa_racy_load(&s->specials) != NULL))
         pa_special_sweep(h, s);
+    PA_YIELD(GC_SWEEP_SPECIALS);
     pa_sweep_outcome out = {.marked = count_marked(s)};
     PA_CHECK(out.marked <= s->alloc_count); /* a free slot was marked: somebody kept a wild pointer */
     out.freed = s->alloc_count - out.marked;
     uint64_t *old = s->alloc_bits;
     pa_owner_set(&s->alloc_bits, s->mark_bits);
     s->mark_bits = old;
-    memset(old, 0, pa_div_ceil(s->nelems, 64) * 8);
+    clear_bits(old, s->nelems);
     s->alloc_count = out.marked;
     s->count_at_refill = (uint16_t)out.marked;
     if (out.freed) {

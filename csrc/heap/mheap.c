@@ -75,6 +75,9 @@ static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
     if (!pa_space_contains(base, nbytes) || !pa_space_commit(base, nbytes))
         return false;
+    /* Once there are managed objects, any page may become theirs: no arena without its side table. */
+    if (pa_space.sides && !pa_gcside_ensure_locked(h, base, nbytes))
+        return false;
     pa_arena *last = NULL, *first = make_arena_records_locked(h, base, nbytes, &last);
     if (!first)
         return false;

@@ -14,14 +14,16 @@ size_t pa_object_slot_bytes(const pa_objref *o)
     return s ? pa_span_bytes(s) : 0;
 }
 
-bool pa_object_is_allocated(const pa_objref *o)
+bool pa_object_is_allocated(const pa_heap *h, const pa_objref *o)
 {
     const pa_span *s = pa_span_of((void *)o->span_base);
     if (!s || pa_span_state_racy(s) != PA_SPAN_MANAGED || pa_racy_load(&s->base) != o->span_base)
         return false;
-    const uint64_t *alloc_bits = pa_racy_load(&s->alloc_bits);
-    return o->idx < pa_racy_load(&s->free_idx) ||
-           (pa_racy_load(&alloc_bits[o->idx / 64]) & pa_object_bit(o));
+    uint32_t sweepgen = atomic_load_explicit(&h->sweepgen, memory_order_relaxed);
+    /* Not swept yet, or being swept: what the last marking found is what is there. */
+    if (__atomic_load_n(&s->sweepgen, __ATOMIC_ACQUIRE) != sweepgen)
+        return pa_object_is_set(o, pa_alloc_plane(sweepgen));
+    return o->idx < pa_racy_load(&s->free_idx) || pa_object_is_set(o, pa_alloc_plane(sweepgen));
 }
 
 /* Up to 64 bits at the address of a word. */

@@ -71,7 +71,7 @@ bool pa_span_carve(pa_span *s)
 void pa_span_refill_alloc_cache(pa_span *s)
 {
     PA_ASSERT(s->free_idx % 64 == 0);
-    s->alloc_cache = ~s->alloc_bits[s->free_idx / 64];
+    s->alloc_cache = ~pa_racy_load(&s->alloc_bits[s->free_idx / 64]);
 }
 
 uint32_t pa_span_next_free_idx(pa_span *s)
@@ -83,7 +83,7 @@ uint32_t pa_span_next_free_idx(pa_span *s)
             uint32_t found = idx + skip;
             if (found / 64 == idx / 64 && found < s->nelems) {
                 s->alloc_cache = skip == 63 ? 0 : s->alloc_cache >> (skip + 1);
-                s->free_idx = found + 1;
+                pa_owner_set(&s->free_idx, found + 1);
                 if (s->free_idx % 64 == 0 && s->free_idx < s->nelems)
                     pa_span_refill_alloc_cache(s);
                 return found;
@@ -92,9 +92,9 @@ uint32_t pa_span_next_free_idx(pa_span *s)
         idx = (idx / 64 + 1) * 64;
         if (idx >= s->nelems)
             break;
-        s->free_idx = idx;
+        pa_owner_set(&s->free_idx, idx);
         pa_span_refill_alloc_cache(s);
     }
-    s->free_idx = s->nelems;
+    pa_owner_set(&s->free_idx, s->nelems);
     return s->nelems;
 }

@@ -3,14 +3,24 @@
  * Owns nothing.  The caller is the P's thread, inside, or has stopped it (world/stw.h).
  */
 #include "heap/managed.h"
+#include "heap/object.h"
 #include "world/roots.h"
 #include "world/stw.h"
 
+void pa_gcproc_flush_barrier(pa_gcproc *gc)
+{
+    unsigned plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed));
+    for (uint32_t i = 0; i < gc->barrier_count; i++) {
+        pa_objref o;
+        if (pa_object_resolve(gc->barrier[i], &o) && !pa_object_is_set(&o, plane))
+            pa_gcwork_put(&gc->work, gc->barrier[i]);
+    }
+    gc->barrier_count = 0;
+}
+
 bool pa_gcproc_flush_work(pa_proc *p)
 {
-    for (uint32_t i = 0; i < p->cache.gc->barrier_count; i++)
-        pa_gcwork_put(&p->cache.gc->work, p->cache.gc->barrier[i]);
-    p->cache.gc->barrier_count = 0;
+    pa_gcproc_flush_barrier(p->cache.gc);
     return pa_gcwork_flush(&p->cache.gc->work);
 }
 

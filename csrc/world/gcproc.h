@@ -43,7 +43,7 @@ typedef struct pa_gcproc {
     struct pa_frame *frames;
     bool frames_unscanned;      /* this cycle has not scanned them yet */
     struct pa_handle *free_handles;
-    uint32_t free_handle_count;
+    uint32_t free_handle_count; /* read racily by statistics */
 
     /* ---- Marking ---- */
     pa_gcwork work;
@@ -64,6 +64,8 @@ PA_INLINE bool pa_gcproc_may_go_on(const pa_gcproc *gc)
 }
 
 struct pa_proc;
+/* What the barrier shaded and nobody marked yet becomes mark work. */
+void pa_gcproc_flush_barrier(pa_gcproc *gc);
 /* Barrier buffer and mark work go to the pool; true when there was something. */
 bool pa_gcproc_flush_work(struct pa_proc *p);
 /* Spans go back to their mcentrals, the tiny block is dropped. */

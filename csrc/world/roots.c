@@ -40,7 +40,7 @@ static void refill_cache(pa_proc *p)
             r->free = h->next;
             h->next = p->cache.gc->free_handles;
             p->cache.gc->free_handles = h;
-            p->cache.gc->free_handle_count++;
+            pa_owner_add(&p->cache.gc->free_handle_count, 1);
             pa_owner_add(&r->handle_count, 1);
         }
     pa_lock_release(&r->lock);
@@ -53,7 +53,7 @@ static void return_handles(pa_proc *p, uint32_t keep)
     while (p->cache.gc->free_handle_count > keep) {
         struct pa_handle *h = p->cache.gc->free_handles;
         p->cache.gc->free_handles = h->next;
-        p->cache.gc->free_handle_count--;
+        pa_owner_add(&p->cache.gc->free_handle_count, -1);
         h->next = r->free;
         r->free = h;
         pa_owner_add(&r->handle_count, -1);
@@ -68,7 +68,7 @@ struct pa_handle *pa_roots_take_handle(pa_proc *p)
     struct pa_handle *h = p->cache.gc->free_handles;
     if (PA_LIKELY(h != NULL)) {
         p->cache.gc->free_handles = h->next;
-        p->cache.gc->free_handle_count--;
+        pa_owner_add(&p->cache.gc->free_handle_count, -1);
     }
     return h;
 }
@@ -77,7 +77,8 @@ void pa_roots_give_handle(pa_proc *p, struct pa_handle *h)
 {
     h->next = p->cache.gc->free_handles;
     p->cache.gc->free_handles = h;
-    if (PA_UNLIKELY(++p->cache.gc->free_handle_count > PA_HANDLE_CACHE))
+    pa_owner_add(&p->cache.gc->free_handle_count, 1);
+    if (PA_UNLIKELY(p->cache.gc->free_handle_count > PA_HANDLE_CACHE))
         return_handles(p, PA_HANDLE_CACHE / 2);
 }
 
@@ -104,6 +105,19 @@ struct pa_handle *pa_roots_take_deferred(void)
 }
 
 /* ---- Ranges ---- */
+
+bool pa_roots_has_slot(uintptr_t addr)
+{
+    for (pa_handle_chunk *c = __atomic_load_n(&pa_the_roots.chunks, __ATOMIC_ACQUIRE); c; c = c->next)
+        if (addr >= (uintptr_t)c->handles && addr < (uintptr_t)(c->handles + PA_HANDLES_PER_CHUNK))
+            return true;
+    bool found = false;
+    pa_lock_acquire(&pa_the_roots.lock);
+    for (pa_root_range *r = pa_the_roots.ranges; r && !found; r = r->next)
+        found = r->flags == PA_ROOTS_BARRIERED && addr >= r->base && addr < r->end;
+    pa_lock_release(&pa_the_roots.lock);
+    return found;
+}
 
 int pa_roots_add_range(uintptr_t base, size_t nbytes, int flags)
 {
