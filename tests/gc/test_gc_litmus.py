@@ -53,7 +53,7 @@ def test_with_the_collector_held_at_every_point(built):
     assert points, "the core has no GC_ yield points"
     for number, point in enumerate(points):
         met = 0
-        for case in (CASES[number % len(CASES)], "delete", "move"):
+        for case in (CASES[number % len(CASES)], "delete", "weak"):
             met += litmus(built, "asserts", case, 4, 1, point=point, ballast=2000)
         assert met, f"nobody came to {point}"
 
