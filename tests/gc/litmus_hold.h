@@ -29,8 +29,8 @@ static bool is_of_mutators(int point) { return point == PA_YIELD_GC_STORE || poi
 
 static void hold_myself(void)
 {
-    static _Thread_local unsigned long times;
-    if (++times % 512)
+    static atomic_ulong times;
+    if (atomic_fetch_add(&times, 1) % 512)
         return;
     double since = seconds_now();
     uint32_t phase = gc_stats().phase;
