@@ -1,10 +1,19 @@
-"""Go's memory manager as a library: raw buffers from 64 MiB arenas, outside the Python heap.
+"""Go's memory manager as a library: raw buffers and collected objects from 64 MiB arenas, outside the Python heap.
 
     import pyalloc
 
     with pyalloc.alloc(1 << 20) as buf:      # 1 MiB, zeroed
         memoryview(buf)[:5] = b"hello"
     pyalloc.free_os_memory()                 # give free pages back to the operating system
+
+    class Node(pyalloc.Struct):              # objects of Go's collector: 32 bytes each, outside the Python heap
+        left: pyalloc.Ref
+        right: pyalloc.Ref
+        key: pyalloc.int64
+
+    tree = Node(left=Node(key=1), right=Node(key=3), key=2)
+    tree.left = None
+    pyalloc.collect()
 
 Sizes are bytes everywhere.  Every function may be called from any thread.  ``pyalloc.lib`` and
 ``pyalloc.ffi`` are the raw C interface (csrc/include/pyalloc.h) through cffi.
@@ -18,13 +27,23 @@ from typing import TYPE_CHECKING, Any
 try:
     from pyalloc._core import (
         Buffer,
+        Field,
+        Managed,
+        ManagedBytes,
         OutOfMemoryError,
+        RefArray,
+        Struct,
+        StructType,
         alloc,
         empty,
         free_os_memory,
         good_size,
         heap_check,
+        is_alive,
+        managed_bytes,
         owns,
+        ref_array,
+        weakref,
     )
 except ImportError as _error:
     # A preloaded core that is too old lacks symbols, and the loader says so before _core can compare ABI numbers.
@@ -36,6 +55,30 @@ except ImportError as _error:
         ) from _error
     raise
 
+from pyalloc._cleanup import Cleanup, add_cleanup
+from pyalloc._fields import (
+    Ref,
+    bool_,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from pyalloc._gc import (
+    GCStats,
+    collect,
+    gctrace,
+    read_gc_stats,
+    set_gc_mode,
+    set_gc_percent,
+    set_memory_limit,
+)
 from pyalloc._rss import Rss, rss
 from pyalloc._stats import (
     ClassStats,
@@ -51,24 +94,55 @@ __version__ = "0.1.0"
 __all__ = [
     "Buffer",
     "ClassStats",
+    "Cleanup",
+    "Field",
+    "GCStats",
+    "Managed",
+    "ManagedBytes",
     "MemStats",
     "OutOfMemoryError",
+    "Ref",
+    "RefArray",
     "Rss",
     "SizeClass",
+    "Struct",
+    "StructType",
     "__version__",
+    "add_cleanup",
     "alloc",
+    "bool_",
     "class_stats",
+    "collect",
     "empty",
     "ffi",
+    "float32",
+    "float64",
     "free_os_memory",
+    "gctrace",
     "good_size",
     "heap_check",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "is_alive",
     "lib",
+    "managed_bytes",
     "owns",
     "preload",
+    "read_gc_stats",
     "read_mem_stats",
+    "ref_array",
     "rss",
+    "set_gc_mode",
+    "set_gc_percent",
+    "set_memory_limit",
     "size_classes",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+    "weakref",
 ]
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "include/pyalloc.h"
-#include "world/proc.h"
+#include "world/roots.h"
 
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
 
@@ -141,6 +141,15 @@ static _Noreturn PA_COLD void bad_pointer(const char *call, const pa_span *s, co
     pa_abort_pointer(call, p, "already freed (double free)");
 }
 
+PA_INLINE void push(pa_mcache *c, pa_span *s, void *p)
+{
+    *(void **)p = s->free;
+    pa_owner_set(&s->free, p);
+    pa_owner_add(&s->live, -1);
+    if (PA_UNLIKELY(s->live == 0))
+        pa_mcache_span_emptied(c, s);
+}
+
 static void *free_on(pa_mcache *c, void *p)
 {
     pa_span *s = pa_span_of(p);
@@ -160,11 +169,37 @@ static PA_NOINLINE void free_elsewhere_slow(void *p)
         pa_proc_with_orphan(free_on, p);
 }
 
+/* In a span with pins: ends the process when p's block holds a registered root range, which the collector would
+ * go on reading. */
+static void refuse_pinned(const char *call, const pa_span *s, const void *p)
+{
+    if (!pa_racy_load(&s->pins) || pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_block(s, p))
+        bad_pointer(call, s, p);
+    if (pa_roots_has_range_in((uintptr_t)p, pa_span_element_bytes(s)))
+        pa_abort_pointer(call, p, "holds a registered root range: call pa_roots_remove first");
+}
+
+/* A block that failed a fast path's test: no block, or one of a span with pins. */
+static PA_COLD void free_odd(pa_mcache *c, pa_span *s, void *p)
+{
+    refuse_pinned("free of", s, p);
+    if (atomic_load_explicit(&s->owner, memory_order_relaxed) != c) {
+        if (!pa_mcache_try_free_remote(c, s, p))
+            free_elsewhere_slow(p);
+        return;
+    }
+    if (p == s->free)
+        bad_pointer("free of", s, p);
+    push(c, s, p);
+}
+
 /* p is in s, which is not ours or large. The constant mcaches fail both tries. */
 static PA_NOINLINE void free_elsewhere(pa_mcache *c, pa_span *s, void *p)
 {
-    if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_element(s, p)))
-        bad_pointer("free of", s, p);
+    if (PA_UNLIKELY(pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_element(s, p))) {
+        free_odd(c, s, p);
+        return;
+    }
     if (PA_UNLIKELY(
             !(s->size_class == 0 ? pa_mcache_try_free_large(c, s) : pa_mcache_try_free_remote(c, s, p))))
         free_elsewhere_slow(p);
@@ -192,14 +227,10 @@ PA_INLINE void free_inline(void *p)
         return;
     }
     if (PA_UNLIKELY(!pa_span_is_carved_element(s, p) || p == s->free)) {
-        bad_pointer("free of", s, p);
+        free_odd(c, s, p);
         return;
     }
-    *(void **)p = s->free;
-    pa_owner_set(&s->free, p);
-    pa_owner_add(&s->live, -1);
-    if (PA_UNLIKELY(s->live == 0))
-        pa_mcache_span_emptied(c, s);
+    push(c, s, p);
 }
 
 PA_EXPORT void pa_free(void *p)
@@ -307,7 +338,7 @@ PA_EXPORT int pa_posix_memalign(void **out, size_t align, size_t nbytes)
 static pa_span *live_span_of(const char *call, const void *p)
 {
     pa_span *s = pa_span_of(p);
-    if (PA_UNLIKELY(!s || pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_carved_element(s, p)))
+    if (PA_UNLIKELY(!s || pa_span_state_racy(s) != PA_SPAN_MANUAL || !pa_span_is_block(s, p)))
         bad_pointer(call, s, p);
     return s;
 }
@@ -365,6 +396,8 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
     if (nbytes > PTRDIFF_MAX)
         return out_of_memory();
     pa_span *s = live_span_of("realloc of", p);
+    if (PA_UNLIKELY(pa_racy_load(&s->pins)))
+        refuse_pinned("realloc of", s, p);
     size_t usable = pa_span_element_bytes(s);
     if (nbytes <= usable && nbytes >= usable / 2)
         return p;

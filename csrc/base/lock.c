@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,9 +58,24 @@ static PA_TLS struct {
     const pa_lock *highest;
 } held[RANKS];
 
+/* Slow paths begin with a lock of rank PROC_LIST or PROC_SLOW.  To take one again, or while holding what such
+ * a path takes later, is to be in a second call inside the first. In other builds it may deadlock, as in the C
+ * library. */
+static void check_no_reentry(const pa_lock *l)
+{
+    bool inside = l->rank == PA_RANK_PROC_SLOW && held[l->rank].count && held[l->rank].highest == l;
+    for (unsigned r = PA_RANK_PROC_SLOW + 1; r < RANKS && l->rank <= PA_RANK_PROC_SLOW; r++)
+        inside |= held[r].count != 0;
+    if (PA_LIKELY(!inside))
+        return;
+    pa_log_line("the allocator was entered again by a thread that is inside it (malloc or free in a signal handler?)");
+    abort();
+}
+
 void pa_lock_rank_push(const pa_lock *l)
 {
     PA_CHECK(l->rank != PA_RANK_NONE && l->rank < RANKS);
+    check_no_reentry(l);
     for (unsigned r = l->rank + 1; r < RANKS; r++)
         PA_CHECK(held[r].count == 0); /* a lock of a higher rank is held: wrong order */
     PA_CHECK(held[l->rank].count == 0 || held[l->rank].highest < l); /* equal rank: ascending addresses */

@@ -20,7 +20,7 @@ static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
 {
     uint32_t n = 0;
     for (uintptr_t b = first; b; b = *(uintptr_t *)b) {
-        if (b < s->base || !pa_span_is_carved_element(s, (void *)b) || n++ >= max)
+        if (b < s->base || !pa_span_is_block(s, (void *)b) || n++ >= max)
             return UINT32_MAX;
     }
     return n;

@@ -157,6 +157,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     s->needs_zero = scavenged_pages != npages; /* released pages read zero: MADV_DONTNEED */
     s->next = s->prev = NULL;
     s->listed = 0;
+    s->pins = 0;
     s->tail = 0;
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     pa_span_set_state(s, PA_SPAN_MANUAL);

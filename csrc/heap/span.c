@@ -30,6 +30,19 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class)
     atomic_store_explicit(&s->remote, 0, memory_order_relaxed);
 }
 
+void pa_span_pin(pa_span *s)
+{
+    pa_owner_add(&s->pins, 1);
+    pa_owner_set(&s->magic, 0);
+}
+
+void pa_span_unpin(pa_span *s)
+{
+    pa_owner_add(&s->pins, -1);
+    if (s->pins == 0)
+        pa_owner_set(&s->magic, s->size_class ? pa_class_magic[s->size_class] : 1);
+}
+
 void pa_span_format_large(pa_span *s)
 {
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);

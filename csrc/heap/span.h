@@ -64,7 +64,7 @@ typedef struct PA_ALIGNED(64) pa_span {
                                    the owner giving up and by a claimer; read relaxed by every free: only "is it
                                    me?" is asked, and only I can make that true or false. */
     uintptr_t base;
-    uint64_t magic;             /* ceil(2^64 / element size): block test and index; 1 for large spans */
+    uint64_t magic;             /* ceil(2^64 / element size): block test; 1 for large spans, 0 while there are pins */
     uintptr_t limit;            /* end of the last element */
     _Atomic uint32_t state;     /* pa_span_state. Written by who owns the pages; read by anybody who looks an
                                    address up: relaxed, a diagnosis only. */
@@ -72,6 +72,7 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint8_t size_class;         /* 0 = large: one element */
     uint8_t kind;               /* pa_span_kind */
     uint8_t bin;                /* pa_bin_of(npages) while it is at most 512 pages */
+    uint32_t pins;              /* explicit: registered root ranges in its blocks; under the roots' lock, read racily */
 
     /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
@@ -138,6 +139,19 @@ PA_INLINE bool pa_span_is_carved_element(const pa_span *s, const void *p)
 {
     return (uintptr_t)p < pa_racy_load(&s->tail) && ((uintptr_t)p - s->base) * s->magic < s->magic;
 }
+
+/* The same without the magic, so true for the blocks of a span with pins as well. */
+PA_INLINE bool pa_span_is_block(const pa_span *s, const void *p)
+{
+    if ((uintptr_t)p < s->base || (uintptr_t)p >= pa_racy_load(&s->tail))
+        return false;
+    return s->size_class ? pa_class_is_object_start(s->size_class, (uint32_t)((uintptr_t)p - s->base))
+                         : (uintptr_t)p == s->base;
+}
+
+/* A pinned block must not be freed: without its magic a span fails every fast test, so that the slow path looks. */
+void pa_span_pin(pa_span *s);
+void pa_span_unpin(pa_span *s);
 
 /* Formats an empty span for explicit blocks of a small class. Caller owns the span. */
 void pa_span_format_explicit(pa_span *s, unsigned size_class);

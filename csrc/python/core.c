@@ -6,11 +6,18 @@
  *
  * Single-phase initialisation with a static type, on purpose: the type and its free list are one a
  * process, and CPython then keeps the module out of interpreters with a GIL of their own, and turns
- * the GIL on in free-threaded builds.  State: pa_out_of_memory_error, and buffer.c's free list.
+ * the GIL on in free-threaded builds.  State: pa_out_of_memory_error, the free lists of buffer.c and managed.c,
+ * the table of layouts, and cleanup.c's receiver.
  */
 #include "python/core.h"
 
+#include <string.h>
+
 #include "python/buffer.h"
+#include "python/gccontrol.h"
+#include "python/items.h"
+#include "python/struct_type.h"
+#include "python/weak.h"
 
 PyObject *pa_out_of_memory_error;
 
@@ -18,6 +25,7 @@ static void core_free(void *module)
 {
     (void)module;
     pa_buffer_drop_free_list();
+    pa_managed_drop_free_list();
 }
 
 PyDoc_STRVAR(core_doc, "Buffers and heap reports of pyalloc, in C.  Import pyalloc, not this module.");
@@ -55,17 +63,42 @@ static int add_exception(PyObject *module)
     return PyModule_AddObject(module, "OutOfMemoryError", pa_out_of_memory_error);
 }
 
+static int add_types(PyObject *module)
+{
+    static PyTypeObject *const types[] = {
+        &pa_buffer_type, &pa_managed_type, &pa_struct_meta, &pa_struct_class_root.heap.ht_type, &pa_field_type,
+        &pa_refarray_type, &pa_bytes_type, &pa_weakref_type,
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        Py_INCREF(types[i]);
+        if (PyModule_AddObject(module, strrchr(types[i]->tp_name, '.') + 1, (PyObject *)types[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int add_functions(PyObject *module)
+{
+    static PyMethodDef *const methods[] = {
+        pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
+        pa_gccontrol_methods, pa_cleanup_methods,
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (PyModule_AddFunctions(module, methods[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 PyMODINIT_FUNC PyInit__core(void)
 {
-    if (check_abi() < 0 || PyType_Ready(&pa_buffer_type) < 0)
+    if (check_abi() < 0 || PyType_Ready(&pa_buffer_type) < 0 || PyType_Ready(&pa_managed_type) < 0 ||
+        pa_items_init() < 0 || pa_struct_type_init() < 0 || PyType_Ready(&pa_weakref_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&core_module);
     if (module == NULL)
         return NULL;
-    Py_INCREF(&pa_buffer_type);
-    if (PyModule_AddFunctions(module, pa_buffer_methods) < 0 ||
-        PyModule_AddFunctions(module, pa_heapinfo_methods) < 0 || add_exception(module) < 0 ||
-        PyModule_AddObject(module, "Buffer", (PyObject *)&pa_buffer_type) < 0 ||
+    if (add_functions(module) < 0 || add_types(module) < 0 || add_exception(module) < 0 ||
         PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0) {
         Py_DECREF(module);
         return NULL;

@@ -148,7 +148,7 @@ static void deliver_outbox(pa_mcache *c)
         void *next;
         uint32_t left = c->outbox[i].limit;
         for (void *b = s ? c->outbox[i].first : NULL; b && left--; b = next) {
-            if (pa_span_of(b) != s || !pa_span_is_carved_element(s, b))
+            if (pa_span_of(b) != s || !pa_span_is_block(s, b))
                 break;
             next = *(void **)b;
             (void)pa_span_push_remote(s, b, b); /* claimed or not: rehome_spans comes next */

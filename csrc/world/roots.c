@@ -119,6 +119,13 @@ bool pa_roots_has_slot(uintptr_t addr)
     return found;
 }
 
+/* The explicit span whose block holds the range, if one does. */
+static pa_span *explicit_span_of(uintptr_t base)
+{
+    pa_span *s = pa_span_of((void *)base);
+    return s && pa_span_state_racy(s) == PA_SPAN_MANUAL && base < s->limit ? s : NULL;
+}
+
 int pa_roots_add_range(uintptr_t base, size_t nbytes, int flags)
 {
     pa_roots *r = &pa_the_roots;
@@ -137,6 +144,8 @@ int pa_roots_add_range(uintptr_t base, size_t nbytes, int flags)
     if (range) {
         *range = (pa_root_range){.base = base, .end = base + nbytes, .id = ++r->next_range_id, .flags = flags};
         *link = range;
+        if (explicit_span_of(base))
+            pa_span_pin(explicit_span_of(base));
         r->range_bytes += nbytes;
         r->unbarriered_bytes += flags ? nbytes : 0;
     } else if (!result) {
@@ -157,12 +166,24 @@ bool pa_roots_remove_range(uintptr_t base, pa_root_range *removed)
     if (range) {
         *removed = *range;
         *link = range->next;
+        if (explicit_span_of(base))
+            pa_span_unpin(explicit_span_of(base));
         r->range_bytes -= range->end - range->base;
         r->unbarriered_bytes -= range->flags ? range->end - range->base : 0;
         pa_fixalloc_free_locked(&r->range_records, range);
     }
     pa_lock_release(&r->lock);
     return range != NULL;
+}
+
+bool pa_roots_has_range_in(uintptr_t base, size_t nbytes)
+{
+    bool found = false;
+    pa_lock_acquire(&pa_the_roots.lock);
+    for (pa_root_range *r = pa_the_roots.ranges; r && !found; r = r->next)
+        found = r->base < base + nbytes && base < r->end;
+    pa_lock_release(&pa_the_roots.lock);
+    return found;
 }
 
 /* First range from id on that has all the flags. */

@@ -45,6 +45,8 @@ extern PA_HIDDEN pa_roots pa_the_roots;
 
 /* A handle slot with value NULL from p's cache; NULL when out of memory. p's thread, inside. */
 struct pa_handle *pa_roots_take_handle(pa_proc *p);
+/* Does a registered range lie in [base, base + nbytes), wholly or in part? */
+bool pa_roots_has_range_in(uintptr_t base, size_t nbytes);
 /* Is addr a handle's slot or in a barriered range? For checks: walks. */
 bool pa_roots_has_slot(uintptr_t addr);
 /* Gives a slot back whose value was cleared (with the barrier). p's thread, inside. */

@@ -70,11 +70,17 @@ void pa_world_enter_slow(pa_proc *p)
 
 /* ---- All of them ---- */
 
+/* Another P's managed half: it may just be made. */
+static pa_gcproc *gcproc_of(pa_proc *p)
+{
+    return __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
+}
+
 static void set_flag(pa_proc *p, bool stop)
 {
-    atomic_store_explicit(&p->cache.gc->stop, stop, memory_order_seq_cst);
+    atomic_store_explicit(&gcproc_of(p)->stop, stop, memory_order_seq_cst);
     if (!stop)
-        pa_thread_wake_all(&p->cache.gc->stop);
+        pa_thread_wake_all(&gcproc_of(p)->stop);
 }
 
 /* All flags are set: from here on a P that is seen outside stays there. */
@@ -88,7 +94,7 @@ static void fence(void)
 
 static bool is_outside(pa_proc *p)
 {
-    return atomic_load_explicit(&p->cache.gc->inside, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0;
+    return atomic_load_explicit(&gcproc_of(p)->inside, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0;
 }
 
 static void wait_a_little(int *turns)
@@ -113,7 +119,7 @@ static void set_all_flags(pa_proc *self, bool stop)
     pa_lock_acquire(&pa_the_procs.lock);
     pa_the_world.stopped = stop;
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        if (pa_gcproc_is_real(p->cache.gc) && p != self)
+        if (pa_gcproc_is_real(gcproc_of(p)) && p != self)
             set_flag(p, stop);
     pa_lock_release(&pa_the_procs.lock);
 }
@@ -124,7 +130,7 @@ void pa_world_stop(pa_proc *self)
     set_all_flags(self, true);
     fence();
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        for (int turns = 0; p != self && pa_gcproc_is_real(p->cache.gc) && !is_outside(p);)
+        for (int turns = 0; p != self && pa_gcproc_is_real(gcproc_of(p)) && !is_outside(p);)
             wait_a_little(&turns);
 }
 
@@ -137,7 +143,7 @@ void pa_world_start(void)
 void pa_world_each_stw(void (*visit)(pa_proc *p, void *argument), void *argument)
 {
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        if (pa_gcproc_is_real(p->cache.gc))
+        if (pa_gcproc_is_real(gcproc_of(p)))
             visit(p, argument);
 }
 
@@ -148,7 +154,7 @@ void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argumen
     pa_lock_acquire(&pa_the_world.lock);
     pa_lock_acquire(&pa_the_procs.lock);
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        if (pa_gcproc_is_real(p->cache.gc))
+        if (pa_gcproc_is_real(gcproc_of(p)))
             set_flag(p, true);
     pa_lock_release(&pa_the_procs.lock);
     fence();
@@ -156,8 +162,8 @@ void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argumen
     for (bool waiting = true; waiting;) {
         waiting = false;
         for (pa_proc *p = first_proc(); p; p = p->next_all) {
-            if (!pa_gcproc_is_real(p->cache.gc) ||
-                !atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed))
+            if (!pa_gcproc_is_real(gcproc_of(p)) ||
+                !atomic_load_explicit(&gcproc_of(p)->stop, memory_order_relaxed))
                 continue;
             if (!is_outside(p)) {
                 waiting = true;
@@ -176,7 +182,7 @@ unsigned pa_world_inside_count(void)
 {
     unsigned n = 0;
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        n += atomic_load_explicit(&p->cache.gc->inside, memory_order_relaxed); /* the constant's is 0 */
+        n += atomic_load_explicit(&gcproc_of(p)->inside, memory_order_relaxed); /* the constant's is 0 */
     return n;
 }
 
@@ -222,10 +228,10 @@ void pa_world_reset_child(pa_proc *self)
     if (pa_the_world.initialised)
         pa_the_world.asymmetric = pa_thread_membarrier_register();
     for (pa_proc *p = first_proc(); p; p = p->next_all) {
-        if (!pa_gcproc_is_real(p->cache.gc))
+        if (!pa_gcproc_is_real(gcproc_of(p)))
             continue;
-        atomic_store(&p->cache.gc->stop, 0);
+        atomic_store(&gcproc_of(p)->stop, 0);
         if (p != self)
-            atomic_store(&p->cache.gc->inside, 0);
+            atomic_store(&gcproc_of(p)->inside, 0);
     }
 }

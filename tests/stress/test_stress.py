@@ -56,7 +56,7 @@ def test_program(built, program, variant):
 
 
 def test_every_program_has_a_run():
-    assert set(PROGRAMS.names()) == {*RUNS, "misuse"}
+    assert set(PROGRAMS.names()) == {*RUNS, "misuse", "reentry"}
 
 
 @pytest.mark.soak
@@ -103,6 +103,22 @@ def test_under_valgrind(built, command):
     result = run([valgrind, "-q", "--error-exitcode=9", "--fair-sched=yes", built("plain") / program, *arguments])
     assert result.returncode == 0, f"{result.returncode}\n{result.stdout}{result.stderr}"
     assert "==" not in result.stderr.replace("Warning: set address range perms", ""), result.stderr
+
+
+# ---- Signal handlers
+
+
+@pytest.mark.parametrize("call", ["malloc", "free", "large", "realloc", "stats"])
+def test_reentry_from_a_signal_handler_is_one_clear_line(built, call):
+    """Checked builds find malloc in a handler that interrupted malloc, instead of hanging."""
+    result = run([built("plain") / "reentry", call])
+    assert result.returncode == -signal.SIGABRT, (result.returncode, result.stdout, result.stderr)
+    assert result.stderr == ("pyalloc: the allocator was entered again by a thread that is inside it "
+                             "(malloc or free in a signal handler?)\n")
+
+
+def test_handlers_outside_the_slow_path_may_allocate(built):
+    must_pass([built("plain") / "reentry", "fine"])
 
 
 # ---- Misuse: one line on stderr that names the address, then abort

@@ -1,0 +1,12 @@
+/* weak.h - pyalloc.weakref: an object that does not keep what it refers to. */
+#ifndef PA_PYTHON_WEAK_H
+#define PA_PYTHON_WEAK_H
+
+#include "python/managed.h"
+
+extern PyTypeObject pa_weakref_type;
+
+/* Module function is_alive(). */
+extern PyMethodDef pa_weak_methods[];
+
+#endif
