@@ -2,7 +2,8 @@
  *
  * The first thread other than the case's that comes to the chosen point in turn is held there.  It goes on after
  * STEPS_AT_POINT steps of the case, or when the case made none for PATIENCE_NS: then the case waits for the collector
- * (a stop), and holding on would be a deadlock.  Nothing else depends on time.
+ * (a stop), and holding on would be a deadlock.  At points of mutators (GC_STORE, GC_WEAK_GET) the case's own thread
+ * is held instead, now and then, until the collector's phase moves or PATIENCE_NS are over.
  */
 #ifndef PA_LITMUS_HOLD_H
 #define PA_LITMUS_HOLD_H
@@ -24,8 +25,26 @@ static atomic_bool hold_is_on, hold_occupied;
 static atomic_ulong hold_steps, hold_arrivals, hold_full;
 static _Thread_local bool hold_me_not;
 
+static bool is_of_mutators(int point) { return point == PA_YIELD_GC_STORE || point == PA_YIELD_GC_WEAK_GET; }
+
+static void hold_myself(void)
+{
+    static atomic_ulong times;
+    if (atomic_fetch_add(&times, 1) % 512)
+        return;
+    double since = seconds_now();
+    uint32_t phase = gc_stats().phase;
+    while (gc_stats().phase == phase && seconds_now() - since < PATIENCE_NS * 1e-10)
+        sched_yield();
+    atomic_fetch_add(&hold_arrivals, 1);
+}
+
 static void hold_hook(int point)
 {
+    if (point == hold_point && is_of_mutators(point) && atomic_load(&hold_is_on)) {
+        hold_myself();
+        return;
+    }
     if (point != hold_point || hold_me_not || !atomic_load(&hold_is_on) || atomic_exchange(&hold_occupied, true))
         return;
     unsigned long begin = atomic_load(&hold_steps), seen = begin;

@@ -10,9 +10,9 @@ from gc_programs import MODES, PROGRAMS
 # variant, seconds, mode, gogc; -1: changing all the time
 MUTATIONS = [
     *[("asserts", "1", mode, gogc) for mode, gogc in zip(MODES.values(), (100, 20, 1, 1000, 50))],
-    ("plain", "2", 4, 1), ("plain", "1", 4, 100), ("plain", "2", -1, -1),
-    ("asan", "2", 4, 5), ("asan", "2", -1, -1),
-    ("tsan", "2", 4, 5), ("tsan", "2", -1, -1), ("tsan", "1", 0, 100),
+    ("plain", "1", 4, 1), ("plain", "1", 4, 100), ("plain", "2", -1, -1),
+    ("asan", "1", 4, 5), ("asan", "2", -1, -1),
+    ("tsan", "1", 4, 5), ("tsan", "2", -1, -1), ("tsan", "1", 0, 100),
 ]
 SOAKS = [
     *[("plain", "8", mode, gogc) for mode in MODES.values() for gogc in (1, 1000)],
@@ -26,7 +26,7 @@ def mutate(built, variant, seconds, mode, gogc, seed, threads=3):
     out = must_pass([built(variant) / "mutator", f"seconds={seconds}", f"mode={mode}", f"gogc={gogc}", f"seed={seed}",
                      f"threads={threads}", f"checkmark={checkmark}"])
     operations, cycles = map(int, re.match(r"mutator: (\d+) operations, (\d+) cycles", out).groups())
-    assert operations >= 1000 and cycles >= 4
+    assert operations >= 1000 and cycles >= 3
     return out
 
 

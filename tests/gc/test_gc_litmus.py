@@ -24,23 +24,23 @@ def litmus(built, variant, case, mode, tenths, **options):
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("case", CASES)
 def test_litmus(built, case, mode):
-    litmus(built, "asserts", case, mode, 2)
+    litmus(built, "asserts", case, mode, 1)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_litmus_release_build(built, case):
     """The barrier as users get it: no asserts, no yield points, the asymmetric stop."""
-    litmus(built, "plain", case, 4, 3)
+    litmus(built, "plain", case, 4, 2)
 
 
 @pytest.mark.parametrize("case", ["move", "copy", "handle", "weak", "unbarriered", "race", "new_thread", "frames", "find"])
 def test_litmus_tsan(built, case):
-    litmus(built, "tsan", case, 4, 3, ballast=4000)
+    litmus(built, "tsan", case, 4, 2, ballast=4000)
 
 
 @pytest.mark.parametrize("case", ["move", "clear", "register", "conservative"])
 def test_litmus_asan(built, case):
-    litmus(built, "asan", case, 4, 3, ballast=4000)
+    litmus(built, "asan", case, 4, 2, ballast=4000)
 
 
 def test_every_case_is_listed(built):
@@ -53,7 +53,7 @@ def test_with_the_collector_held_at_every_point(built):
     assert points, "the core has no GC_ yield points"
     for number, point in enumerate(points):
         met = 0
-        for case in (CASES[number % len(CASES)], "delete", "move"):
+        for case in (CASES[number % len(CASES)], "weak"):
             met += litmus(built, "asserts", case, 4, 1, point=point, ballast=2000)
         assert met, f"nobody came to {point}"
 

@@ -22,7 +22,7 @@ def test_until_nothing_is_left(built, mode):
     must_pass([built("plain") / "oom", "case=fill", "MIB=200", f"mode={mode}"])
 
 
-@pytest.mark.parametrize("limit_kib", [2_000_000, 600_000])
+@pytest.mark.parametrize("limit_kib", [800_000, 500_000])
 def test_under_ulimit_v(built, limit_kib):
     must_pass([built("plain") / "oom", "case=fresh"], limit_kib=limit_kib)
 
