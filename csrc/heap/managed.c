@@ -66,7 +66,7 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     uint32_t sweepgen = atomic_load_explicit(&h->sweepgen, memory_order_relaxed);
     pa_gcside *side = pa_gcside_of(s->base);
     pa_owner_set(&s->size_class, (uint8_t)size_class);
-    s->kind = (uint8_t)kind;
+    pa_owner_set(&s->kind, (uint8_t)kind);
     s->nelems = size_class ? (uint16_t)pa_class_objects[size_class] : 1;
     s->magic = size_class ? pa_class_magic[size_class] : 1;
     s->limit = size_class ? s->base + (size_t)s->nelems * pa_class_object_bytes[size_class]
