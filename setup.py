@@ -155,7 +155,8 @@ def library():
         define_macros=[("PA_ASSERT_LEVEL", ASSERTS)],
         extra_compile_args=CORE_FLAGS,
         extra_link_args=["csrc/preload/aliases.ld", "-Wl,--version-script=csrc/libpyalloc.map",
-                         "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", "-ldl", *SANITIZE_FLAGS],
+                         "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", "-ldl",
+                         *SANITIZE_FLAGS],
     )
 
 

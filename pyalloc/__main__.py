@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: bench, classes, stats, rss, options, doctor; each has --json."""
+"""``python -m pyalloc``: run, and bench, classes, stats, rss, options, doctor; each of these has --json."""
 
 from __future__ import annotations
 
@@ -87,6 +87,13 @@ def _options(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run(options: argparse.Namespace) -> int:
+    from pyalloc import _run as run
+
+    return run.run(options.words, limit=options.memory_limit, python_objects=options.python_objects,
+                   stats_at_exit=options.stats_at_exit, background=options.background)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from pyalloc import _bench as bench
 
@@ -105,6 +112,17 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added
+
+    run = add("run", _run, "run a program with pyalloc as its malloc")
+    run.usage = "python -m pyalloc run [options] -- command [argument ...]"
+    run.add_argument("--memory-limit", metavar="X", help="soft limit: bytes, 512MiB, 80%% (of the cgroup's limit or "
+                     "the machine's memory), auto (90%% of the cgroup's limit) or off")
+    run.add_argument("--python-objects", action="store_true",
+                     help="of a Python program: its objects too (PYTHONMALLOC=malloc)")
+    run.add_argument("--stats-at-exit", action="store_true", help="write a summary to stderr when a process exits")
+    run.add_argument("--no-background", dest="background", action="store_false",
+                     help="start no thread; idle memory then goes back when the program allocates or frees")
+    run.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     bench = add("bench", _bench, "compare pyalloc with glibc malloc and the peers that are installed")
     if command == "bench":  # its modules are worth loading only for itself

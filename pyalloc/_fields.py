@@ -125,7 +125,7 @@ def read(name: str, namespace: dict[str, Any]) -> list[tuple[str, int, Union[Non
     frame_locals = sys._getframe(1).f_locals
     for field, annotation in _annotations(namespace).items():
         annotation = getattr(annotation, "__forward_arg__", annotation)
-        while isinstance(annotation, str):  # a quoted one in a module whose annotations are strings is one twice
+        while isinstance(annotation, str):  # twice one: quoted where all are strings
             if annotation.replace("typing.", "").startswith("ClassVar"):
                 annotation = ClassVar[Any]
                 break

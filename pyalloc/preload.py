@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from typing import Mapping, Optional
 
 from pyalloc import _core
@@ -23,7 +24,12 @@ def path() -> str:
 
 
 def env(base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
-    """A copy of *base* (default: os.environ) with the library first in LD_PRELOAD."""
+    """A copy of *base* (default: os.environ) with the library first in LD_PRELOAD.
+
+    ValueError when the library's path has a blank or a colon in it: LD_PRELOAD is a list and cannot say that.
+    """
+    if re.search(r"[\s:]", path()):
+        raise ValueError(f"LD_PRELOAD cannot name {path()!r}: blanks and colons separate the names in it")
     result = dict(os.environ if base is None else base)
     others = [name for name in result.get("LD_PRELOAD", "").replace(":", " ").split() if name != path()]
     result["LD_PRELOAD"] = ":".join([path(), *others])

@@ -1,10 +1,10 @@
 /* startup.c - what happens when the library is loaded and when the process exits.
  *
- * The constructor reads the options (base/options.h); allocation does not wait for it.  The destructor writes
- * the summary that PYALLOC_STATS_AT_EXIT asks for: the library depends on the C library only, so it runs after
- * nearly everybody else's.  Programs close their stderr before that (coreutils do), so a duplicate is made
- * at start, only when the option is on; a daemon may close that too and reuse its number, so it must still be
- * the same file at the end.
+ * The constructor reads the options (base/options.h) and asks for the background thread; allocation does not
+ * wait for it.  The destructor writes the summary that PYALLOC_STATS_AT_EXIT asks for: the library depends
+ * on the C library only, so it runs after nearly everybody else's.  Programs close their stderr before that
+ * (coreutils do), so a duplicate is made at start, only when the option is on; a daemon may close that too and
+ * reuse its number, so it must still be the same file at the end.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,6 +12,7 @@
 
 #include "api/summary.h"
 #include "base/options.h"
+#include "gc/scavenge.h"
 #include "include/pyalloc.h"
 
 enum { LEAST_FD = 200 }; /* above what shells and their scripts number themselves */
@@ -45,6 +46,8 @@ static __attribute__((constructor)) void start(void)
     pa_options_load();
     if (pa_the_options.stats_at_exit)
         open_report();
+    if (pa_the_options.background)
+        pa_scavenge_enable();
 }
 
 static __attribute__((destructor)) void finish(void)

@@ -63,8 +63,9 @@ static PA_TLS struct {
  * library. */
 static void check_no_reentry(const pa_lock *l)
 {
+    bool is_entry = l->rank == PA_RANK_PROC_LIST || l->rank == PA_RANK_PROC_SLOW;
     bool inside = l->rank == PA_RANK_PROC_SLOW && held[l->rank].count && held[l->rank].highest == l;
-    for (unsigned r = PA_RANK_PROC_SLOW + 1; r < RANKS && l->rank <= PA_RANK_PROC_SLOW; r++)
+    for (unsigned r = PA_RANK_PROC_SLOW + 1; r < RANKS && is_entry; r++)
         inside |= held[r].count != 0;
     if (PA_LIKELY(!inside))
         return;

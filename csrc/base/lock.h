@@ -20,6 +20,7 @@
     X(ROOTS)             \
     X(SWEEP)             \
     X(SPECIAL)           \
+    X(SCAVENGE)          \
     X(MCENTRAL)          \
     X(WORKBUF)           \
     X(MHEAP)             \

@@ -393,7 +393,11 @@ static bool take_request(bool *forced, uint64_t *forced_batch, bool *periodic)
     *periodic = gc->pacer.gc_percent >= 0 && atomic_load(&pa_the_heap.managed_pages);
     bool overdue = *periodic && pa_clock_now_ns() - gc->last_end_ns > (uint64_t)PERIOD_SECONDS * 1000000000u;
     pa_lock_release(&gc->lock);
-    return *forced || overdue || atomic_load(&gc->wanted);
+    /* A thread may have asked on the strength of the trigger before the last cycle. */
+    bool reached = atomic_load(&pa_the_heap.managed_live_bytes) >= atomic_load(&gc->trigger_bytes);
+    if (!reached)
+        atomic_store(&gc->wanted, false);
+    return *forced || overdue || (reached && atomic_load(&gc->wanted));
 }
 
 static void *driver(void *unused)

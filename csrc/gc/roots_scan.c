@@ -101,7 +101,7 @@ static void rescan_span(void *marker, pa_span *s)
     pa_marker *m = marker;
     size_t nbytes = pa_span_element_bytes(s);
     for (uint32_t i = 0; i < s->nelems; i++)
-        if (s->mark_bits[i / 64] >> i % 64 & 1)
+        if (pa_racy_load(&s->mark_bits[i / 64]) >> i % 64 & 1) /* workers mark meanwhile; they scan what they mark */
             pa_mark_rescan_object(m, s->base + i * nbytes, nbytes);
 }
 

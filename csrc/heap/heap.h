@@ -6,6 +6,7 @@
 #define PA_HEAP_H
 
 #include "heap/arena.h"
+#include "heap/decay.h"
 #include "heap/spanlist.h"
 #include "pages/pagealloc.h"
 #include "sys/offheap.h"
@@ -39,6 +40,7 @@ typedef struct pa_heap {
     uint64_t released_bytes_total;
     /* Pages in spans. Atomic: page caches hand out spans without the lock. */
     _Atomic uint64_t inuse_pages;
+    _Atomic uint64_t peak_pages; /* highest inuse_pages since the last look of heap/decay.h; racily kept, so about */
     _Atomic uint64_t spans_allocated, spans_freed;
     /* The collector's: + 2 a cycle, in the stop that ends marking. Read relaxed by who is inside or sweeps: it
      * does not change meanwhile. */
@@ -54,6 +56,7 @@ typedef struct pa_heap {
     /* Bumped to ask every thread to give back what it caches, at its next slow-path call. Written by
      * pa_free_os_memory, read relaxed by slow paths: late is fine. */
     _Atomic uint32_t trim_generation;
+    pa_decay decay;             /* release of idle pages */
     pa_specials specials;
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;

@@ -19,12 +19,15 @@
 #include "base/yield.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
+#include "sys/clock.h"
 
 enum {
     TICK_CALLS = 512,     /* slow calls between two walks over all partial spans */
     TICK_CENTRAL_SPANS = 8,
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
 };
+
+static void decay(pa_mcache *c);
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
@@ -126,7 +129,9 @@ void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
 {
     pa_lock_acquire(&c->slow);
     free_large_locked(c, s);
+    decay(c); /* a thread that only frees comes through here and nowhere else */
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
 }
 
 /* An empty span of a small class. */
@@ -164,6 +169,7 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
 }
 
 static void tick(pa_mcache *c, unsigned size_class);
+static void retire_empty_currents(pa_mcache *c);
 
 /* ---- Outbox ---- */
 
@@ -252,6 +258,7 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
         c->outbox_count++;
     }
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
 }
 
 /* ---- Ticks and trims ---- */
@@ -314,9 +321,33 @@ static void answer_trim(pa_mcache *c)
     pa_mheap_release(c->heap, SIZE_MAX);
 }
 
+/* Spans that this thread kept for reuse and did not reuse for a whole round of decay. */
+static void give_up_unused(pa_mcache *c)
+{
+    if (c->bin_takes == c->decay_takes) {
+        retire_empty_currents(c);
+        drain_bins(c, 0);
+    }
+    c->decay_takes = c->bin_takes;
+}
+
+static void decay(pa_mcache *c)
+{
+    pa_decay *d = &c->heap->decay;
+    uint64_t now_ns = pa_clock_coarse_ns();
+    if (PA_UNLIKELY(pa_decay_is_due(d, now_ns)))
+        pa_decay_tick(c->heap, now_ns);
+    uint32_t round = atomic_load_explicit(&d->round, memory_order_relaxed);
+    if (PA_UNLIKELY(c->decay_round != round)) {
+        c->decay_round = round;
+        give_up_unused(c);
+    }
+}
+
 static void tick(pa_mcache *c, unsigned size_class)
 {
     answer_trim(c);
+    decay(c);
     c->slow_calls++;
     if (PA_UNLIKELY(c->slow_calls % OUTBOX_CALLS == 0))
         flush_outbox(c);
@@ -420,6 +451,7 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
     return s;
 }
 
@@ -429,6 +461,7 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
     pa_spanlist_remove(&c->partial[s->size_class], s);
     keep_or_free(c, s);
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
 }
 
 /* ---- Large spans ---- */
@@ -449,6 +482,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     if (s)
         pa_span_format_large(s);
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
     return s;
 }
 

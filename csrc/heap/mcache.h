@@ -50,6 +50,7 @@ struct pa_mcache {
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
+    uint32_t decay_round, decay_takes;  /* heap's decay.round when last looked through, and bin_takes then */
     pa_lock slow;                       /* rank PROC_SLOW; held in slow paths, uncontended but for fork */
     pa_heap *heap;
     pa_page_stock stock;

@@ -116,6 +116,7 @@ bool pa_heap_init_locked(pa_heap *h)
                 h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
+    h->decay.lock.rank = PA_RANK_SCAVENGE;
     h->specials.lock.rank = PA_RANK_SPECIAL;
     h->specials.records.object_bytes = sizeof(pa_special);
     h->specials.records.align = _Alignof(pa_special);
@@ -149,6 +150,13 @@ static void set_npages(pa_span *s, size_t npages)
     s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
 }
 
+static void count_inuse(pa_heap *h, size_t npages)
+{
+    uint64_t now = atomic_fetch_add_explicit(&h->inuse_pages, npages, memory_order_relaxed) + npages;
+    if (now > atomic_load_explicit(&h->peak_pages, memory_order_relaxed))
+        atomic_store_explicit(&h->peak_pages, now, memory_order_relaxed);
+}
+
 static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
 {
     pa_owner_set(&s->base, base);
@@ -162,7 +170,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     pa_span_set_state(s, PA_SPAN_MANUAL);
     pa_space_set(s, s);
-    atomic_fetch_add_explicit(&h->inuse_pages, npages, memory_order_relaxed);
+    count_inuse(h, npages);
     atomic_fetch_add_explicit(&h->spans_allocated, 1, memory_order_relaxed);
     return s;
 }
@@ -269,6 +277,16 @@ pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, 
     return s;
 }
 
+/* Somebody wants to know when this much is free and backed. */
+static void notice_idle_locked(pa_heap *h)
+{
+    uint64_t above = h->decay.notify_above_pages;
+    if (PA_LIKELY(above == 0 || h->pages.free_pages - h->pages.scavenged_pages <= above))
+        return;
+    h->decay.notify_above_pages = 0;
+    atomic_store_explicit(&h->decay.notify_due, true, memory_order_release);
+}
+
 static void free_span_locked(pa_heap *h, pa_span *s)
 {
     pa_pagealloc_free(&h->pages, s->base, s->npages);
@@ -304,6 +322,7 @@ void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
         next = s->next;
         free_span_locked(h, s);
     }
+    notice_idle_locked(h);
     pa_lock_release(&h->lock);
 }
 
@@ -325,7 +344,7 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     s->limit = s->tail = s->base + pa_span_bytes(s);
     if (scavenged_pages != more)
         s->needs_zero = 1;
-    atomic_fetch_add_explicit(&h->inuse_pages, more, memory_order_relaxed);
+    count_inuse(h, more);
     return true;
 }
 
@@ -340,6 +359,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
     pa_lock_acquire(&h->lock);
     pa_pagealloc_free(&h->pages, removed.base, fewer);
+    notice_idle_locked(h);
     pa_lock_release(&h->lock);
 }
 
@@ -367,9 +387,10 @@ size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
     size_t released_bytes = 0;
     uintptr_t below = UINTPTR_MAX;
     while (released_bytes < goal_bytes) {
-        size_t npages;
+        size_t npages, left_pages = pa_div_ceil(goal_bytes - released_bytes, PA_PAGE_BYTES);
+        size_t max_pages = left_pages < PA_CHUNK_PAGES ? pa_round_up(left_pages, align_pages) : PA_CHUNK_PAGES;
         pa_lock_acquire(&h->lock);
-        uintptr_t run = pa_pagealloc_find_backed(&h->pages, PA_CHUNK_PAGES, align_pages, below, &npages);
+        uintptr_t run = pa_pagealloc_find_backed(&h->pages, max_pages, align_pages, below, &npages);
         pa_lock_release(&h->lock);
         if (run == 0)
             break;

@@ -79,9 +79,12 @@ static inline bool pa_layout_is(const pa_layout *layout, const pa_layout *wanted
     return layout != NULL;
 }
 
+/* The deallocation of every reference, and so what tells them from other objects. */
+void pa_managed_dealloc(PyObject *object);
+
 static inline bool pa_managed_check(PyObject *object)
 {
-    return PyObject_TypeCheck(object, &pa_managed_type);
+    return Py_TYPE(object)->tp_dealloc == pa_managed_dealloc;
 }
 
 static inline void *pa_managed_object(PyObject *reference)

@@ -25,7 +25,4 @@ PyObject *pa_struct_new(PyTypeObject *cls, PyObject *args, PyObject *kwargs);
 int pa_struct_init(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *pa_struct_repr(PyObject *self);
 
-/* managed.c: the deallocation of every reference. */
-void pa_managed_dealloc(PyObject *object);
-
 #endif

@@ -5,7 +5,11 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "base/atomics.h"
 #include "base/config.h"
+
+/* Test builds: what pa_clock_coarse_ns says, while it is not 0. */
+extern PA_HIDDEN _Atomic uint64_t pa_clock_set_ns;
 
 PA_INLINE uint64_t pa_clock_read_ns(clockid_t clock)
 {
@@ -16,6 +20,12 @@ PA_INLINE uint64_t pa_clock_read_ns(clockid_t clock)
 
 /* Monotonic. */
 PA_INLINE uint64_t pa_clock_now_ns(void) { return pa_clock_read_ns(CLOCK_MONOTONIC); }
+/* Monotonic, of the last timer tick: a few ns to read, a few ms old. */
+PA_INLINE uint64_t pa_clock_coarse_ns(void)
+{
+    uint64_t set = PA_WHITEBOX ? atomic_load_explicit(&pa_clock_set_ns, memory_order_relaxed) : 0;
+    return set ? set : pa_clock_read_ns(CLOCK_MONOTONIC_COARSE);
+}
 /* Since 1970. */
 PA_INLINE uint64_t pa_clock_unix_ns(void) { return pa_clock_read_ns(CLOCK_REALTIME); }
 /* Processor time of the calling thread, of the whole process. */

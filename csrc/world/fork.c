@@ -44,6 +44,7 @@ static void prepare(void)
     if (!h->initialised)
         return;
     pa_lock_acquire(&h->specials.lock);
+    pa_lock_acquire(&h->decay.lock);
     for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             pa_lock_acquire(&h->central[k][c].lock);
@@ -60,6 +61,7 @@ static void release_all(void (*release)(pa_lock *))
         for (unsigned k = PA_SPAN_KINDS; k-- > 0;)
             for (unsigned c = PA_SIZE_CLASSES; c-- > 0;)
                 release(&h->central[k][c].lock);
+        release(&h->decay.lock);
         release(&h->specials.lock);
     }
     release(&pa_the_roots.lock);

@@ -211,7 +211,8 @@ def test_bytes_contents():
 
 
 def test_bytes_from_buffers():
-    for source in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4], managed_bytes(b"abc"), memoryview(b"axbxc")[::2]):
+    for source in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4], managed_bytes(b"abc"),
+                   memoryview(b"axbxc")[::2]):
         assert bytes(managed_bytes(source)) == b"abc"
     big = bytes(range(256)) * 40000
     assert bytes(managed_bytes(big)) == big

@@ -202,7 +202,8 @@ def test_gctrace_default_is_stderr(run_python):
 def test_stats_are_the_structure(root):
     header = (root / "csrc/include/pyalloc.h").read_text()
     body = re.search(r"typedef struct pa_gc_stats \{(.*?)\} pa_gc_stats;", header, re.S)[1]
-    names = [name.strip() for line in re.findall(r"\w+ ([^;/]+);", re.sub(r"/\*.*?\*/", "", body)) for name in line.split(",")]
+    lines = re.findall(r"\w+ ([^;/]+);", re.sub(r"/\*.*?\*/", "", body))
+    names = [name.strip() for line in lines for name in line.split(",")]
     fields = [field.name for field in dataclasses.fields(pyalloc.GCStats)]
     assert fields == [*names, "pauses_ns", "pause_ends_unix_ns"]
 

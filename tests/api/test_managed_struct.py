@@ -86,7 +86,8 @@ def test_defaults_are_zero_and_none():
 
 def test_keywords_positions_and_both():
     a, b = Node(key=1), Node(key=2)
-    for node in (Node(left=a, right=b, key=3), Node(a, b, 3), Node(a, key=3, right=b), Node(**{"key": 3}, right=b, left=a)):
+    for node in (Node(left=a, right=b, key=3), Node(a, b, 3), Node(a, key=3, right=b),
+                 Node(**{"key": 3}, right=b, left=a)):
         assert node.left == a and node.right == b and node.key == 3
     name = "".join(["k", "ey"])  # not interned
     assert Node(**{name: 9}).key == 9

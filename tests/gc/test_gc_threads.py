@@ -41,7 +41,8 @@ def test_exit_during_a_cycle_with_full_caches(built, variant, threads):
 
 
 @pytest.mark.parametrize("inside", [0, 1], ids=["outside", "inside"])
-@pytest.mark.parametrize("variant, forks", [("plain", 30), ("asserts", 20), ("asan", 6)])
+# Not under ASan: its own allocator's locks do not survive a fork of a process with threads, and the child starts some.
+@pytest.mark.parametrize("variant, forks", [("plain", 30), ("asserts", 20)])
 def test_fork_during_a_cycle(built, variant, forks, inside):
     attach(built, variant, "fork", forks=forks, inside=inside)
 

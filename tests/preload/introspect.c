@@ -18,7 +18,7 @@ enum { BLOCKS = 2000, BLOCK_BYTES = 3000, BIG_BYTES = 40 << 20 };
 int main(void)
 {
     static char *blocks[BLOCKS];
-    void (*cfree)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "cfree"); /* no longer in the C library to link with */
+    void (*cfree)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "cfree"); /* nothing to link with */
     REQUIRE(cfree != NULL);
     struct mallinfo2 before = mallinfo2();
     REQUIRE(before.arena >= before.uordblks && before.arena == before.uordblks + before.fordblks);

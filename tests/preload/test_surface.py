@@ -78,8 +78,8 @@ def test_operators_without_a_cxx_library(compiled, library):
 @pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is missing: apt-get install clang")
 def test_operators_by_clang(library, tmp_path):
     here = os.path.dirname(__file__)
-    subprocess.run(["clang++", "-O2", "-std=c++17", "-fno-builtin", "-fsized-deallocation", f"{here}/news.cc", "-o", tmp_path / "news", "-ldl"],
-                   check=True)
+    flags = ["-O2", "-std=c++17", "-fno-builtin", "-fsized-deallocation", "-ldl"]
+    subprocess.run(["clang++", f"{here}/news.cc", "-o", tmp_path / "news", *flags], check=True)
     for case in ("forms", "out_of_memory", "handler"):
         result = subprocess.run([tmp_path / "news", case], capture_output=True, text=True,
                                 env={**os.environ, "LD_PRELOAD": library})

@@ -1,0 +1,94 @@
+/* decay.c - looks at the heap now and then, and lets go of what has been idle.
+ *
+ * Owns the figures in pa_heap.decay, under its lock (rank SCAVENGE).  The policy is pure (pa_decay_look); the
+ * rest reads the heap and calls pa_mheap_release, which runs madvise without mheap's lock.  In slow paths the
+ * caller's slow-path lock is what keeps fork out while pages are on their way; the background thread
+ * (gc/scavenge.c), which has none, holds our lock instead.
+ *
+ * Idea: gradual release of what no recent peak needed, instead of purging on every free above a threshold, which
+ * faults the same pages in again and again; compare jemalloc's decay time and the retention goal of Go's scavenger
+ * (runtime/mgcscavenge.go).
+ */
+#include "heap/decay.h"
+
+#include "base/options.h"
+#include "heap/heap.h"
+#include "heap/mheap.h"
+
+uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
+{
+    uint64_t goal = peak_bytes + peak_bytes / 10 + PA_DECAY_SLACK_BYTES;
+    return goal > inuse_bytes ? goal - inuse_bytes : 0;
+}
+
+static uint64_t max(uint64_t x, uint64_t y)
+{
+    return x > y ? x : y;
+}
+
+void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
+{
+    uint64_t age_ns = now_ns > d->window_ns ? now_ns - d->window_ns : 0;
+    if (age_ns >= PA_DECAY_WINDOW_NS) {
+        d->previous_peak_bytes = age_ns < 2 * PA_DECAY_WINDOW_NS ? d->peak_bytes : 0;
+        d->peak_bytes = 0;
+        d->window_ns = now_ns;
+    }
+    d->peak_bytes = max(d->peak_bytes, max(v.peak_inuse, v.inuse));
+    uint64_t allowed = pa_decay_allowance(max(d->peak_bytes, d->previous_peak_bytes), v.inuse);
+    uint64_t excess = v.free_backed > allowed ? v.free_backed - allowed : 0;
+    d->owed_bytes = excess >= PA_DECAY_LEAST_BYTES ? excess / 2 + PA_DECAY_LEAST_BYTES / 2 : 0;
+}
+
+uint64_t pa_decay_take_piece(pa_decay *d)
+{
+    uint64_t piece = d->owed_bytes < PA_DECAY_PIECE_BYTES ? d->owed_bytes : PA_DECAY_PIECE_BYTES;
+    d->owed_bytes -= piece;
+    return piece;
+}
+
+pa_decay_view pa_decay_view_of(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    uint64_t inuse = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
+    uint64_t peak = atomic_exchange_explicit(&h->peak_pages, inuse, memory_order_relaxed);
+    pa_decay_view v = {
+        .inuse = inuse << PA_PAGE_SHIFT,
+        .peak_inuse = (peak > inuse ? peak : inuse) << PA_PAGE_SHIFT,
+        .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
+    };
+    pa_lock_release(&h->lock);
+    return v;
+}
+
+void pa_decay_tick(pa_heap *h, uint64_t now_ns)
+{
+    pa_decay *d = &h->decay;
+    uint64_t due = atomic_load_explicit(&d->next_ns, memory_order_relaxed);
+    uint64_t interval_ns = (uint64_t)pa_the_options.decay_ms * 1000000;
+    uint64_t next = interval_ns ? now_ns + interval_ns : PA_DECAY_NEVER;
+    if (!atomic_compare_exchange_strong_explicit(&d->next_ns, &due, next, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return;
+    if (interval_ns == 0 || atomic_load_explicit(&d->background, memory_order_relaxed)) {
+        atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
+        return;
+    }
+    pa_lock_acquire(&d->lock);
+    if (d->owed_bytes == 0) {
+        atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
+        pa_decay_look(d, now_ns, pa_decay_view_of(h));
+    }
+    uint64_t piece = pa_decay_take_piece(d);
+    if (d->owed_bytes) /* the next slow call takes the next piece */
+        atomic_store_explicit(&d->next_ns, now_ns, memory_order_relaxed);
+    pa_lock_release(&d->lock);
+    if (piece)
+        pa_mheap_release(h, piece);
+}
+
+void pa_decay_notify_slow(pa_decay *d)
+{
+    if (atomic_exchange_explicit(&d->notify_due, false, memory_order_acquire))
+        d->notify();
+}

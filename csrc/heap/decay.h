@@ -1,0 +1,75 @@
+/* decay.h - how much free memory to keep backed, and when to give the rest to the OS.
+ *
+ * Free pages that stay backed are what makes the next phase fast; those of an idle process are waste.  What
+ * may stay is a tenth and 1 MiB over the peak of what was in use in the last second or two, so that a loop of
+ * that period keeps all its pages (docs/decisions/006-idle-memory.md).
+ *
+ * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases half of
+ * what is too much, in pieces, so that no single malloc pays for all of it: what is idle halves every 500 ms.
+ */
+#ifndef PA_DECAY_H
+#define PA_DECAY_H
+
+#include "base/lock.h"
+
+struct pa_heap;
+
+#define PA_DECAY_WINDOW_NS ((uint64_t)1000000000)
+#define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak */
+#define PA_DECAY_LEAST_BYTES (64 * PA_KIB) /* less is not worth a system call */
+#define PA_DECAY_PIECE_BYTES (32 * PA_MIB) /* released in one go */
+#define PA_DECAY_NEVER UINT64_MAX
+
+typedef struct pa_decay {
+    /* When the next look is due, on the coarse monotonic clock. Read relaxed by every slow path; whoever moves
+     * it forward by compare-and-swap does the look, so one of many does. 0 at start: the first look is at once. */
+    _Atomic uint64_t next_ns;
+    /* Looks so far. Written by who looks, read relaxed by slow paths: a thread that sees a new number looks
+     * through its own caches. Late is fine. */
+    _Atomic uint32_t round;
+    /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter; read relaxed. */
+    _Atomic bool background;
+    /* Free and backed pages came to exceed notify_above_pages. Set under mheap's lock, with release, so that who sees
+     * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. */
+    _Atomic bool notify_due;
+    uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
+    void (*notify)(void);        /* set before notify_above_pages first is */
+
+    pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
+    uint64_t window_ns;          /* when the current window began */
+    uint64_t peak_bytes, previous_peak_bytes; /* in use, of this window and the one before */
+    uint64_t owed_bytes;         /* of that look, still to be released */
+} pa_decay;
+
+/* What is in use and free, bytes. */
+typedef struct pa_decay_view {
+    uint64_t inuse, peak_inuse; /* now, and the highest since the last look */
+    uint64_t free_backed;
+} pa_decay_view;
+
+/* Free and backed bytes that may stay for a peak and what is in use. */
+uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes);
+/* One look: updates peaks and owed. Lock held, or nobody else has d. */
+void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v);
+/* The next piece of what is owed; 0: nothing. Lock held. */
+uint64_t pa_decay_take_piece(pa_decay *d);
+
+/* Reads the heap's figures and begins a new peak. Takes mheap's lock. */
+pa_decay_view pa_decay_view_of(struct pa_heap *h);
+
+/* Slow paths, with a thread's slow-path lock held: looks and releases when it is due. */
+void pa_decay_tick(struct pa_heap *h, uint64_t now_ns);
+PA_INLINE bool pa_decay_is_due(pa_decay *d, uint64_t now_ns)
+{
+    return now_ns >= atomic_load_explicit(&d->next_ns, memory_order_relaxed);
+}
+
+/* Slow paths, at their end, with no lock held: tells whoever wants to know of idle memory. */
+void pa_decay_notify_slow(pa_decay *d);
+PA_INLINE void pa_decay_notify(pa_decay *d)
+{
+    if (PA_UNLIKELY(atomic_load_explicit(&d->notify_due, memory_order_relaxed)))
+        pa_decay_notify_slow(d);
+}
+
+#endif

@@ -1,0 +1,170 @@
+"""``python -m pyalloc run -- command``: a program with pyalloc as its malloc.
+
+Sets the environment and becomes the program by exec, so signals, exit codes and the process id are the program's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import sys
+from typing import Mapping, Optional, Sequence
+
+from pyalloc import preload
+
+_UNITS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+_AUTO_PERCENT = 90  # of the limit of the cgroup
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells have it
+_PT_INTERP = 3
+
+
+class RunError(Exception):
+    """Why the program was not started; code is the exit code for that."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# ---- Memory limits
+
+
+def _read_number(path: str) -> Optional[int]:
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read().strip()
+    except (OSError, UnicodeError):
+        return None
+    return int(text) if text.isdigit() and int(text) < 1 << 60 else None  # version 1 says "none" by a huge number
+
+
+def _cgroup_files() -> list[str]:
+    """The limits that hold for this process, its own cgroup and those above it; both versions of cgroups."""
+    found = []
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        lines = []
+    for number, controllers, path in (line for line in lines if len(line) == 3):
+        version1 = "memory" in controllers.split(",")
+        if not version1 and number != "0":
+            continue
+        root, name = (("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if version1
+                      else ("/sys/fs/cgroup", "memory.max"))
+        parts = [part for part in path.split("/") if part and part != ".."]
+        found += [os.path.join(root, *parts[:n], name) for n in range(len(parts), -1, -1)]
+    return found
+
+
+def cgroup_limit() -> Optional[int]:
+    """Bytes that the cgroups of this process allow it, None when they set no limit."""
+    limits = [limit for limit in map(_read_number, _cgroup_files()) if limit]
+    return min(limits, default=None)
+
+
+def memory_limit(text: str) -> str:
+    """The value of PYALLOC_MEMLIMIT for bytes, "512MiB", "80%" (of the cgroup's limit or the machine's memory),
+    "auto" (90 % of the cgroup's limit, off without one) or "off". ValueError for anything else."""
+    if text == "off":
+        return text
+    if text == "auto":
+        limit = cgroup_limit()
+        return "off" if limit is None else str(limit * _AUTO_PERCENT // 100)
+    percent = re.fullmatch(r"(\d{1,3})%", text)
+    if percent:
+        if not 1 <= int(percent[1]) <= 100:
+            raise ValueError(f"memory limit {text!r}: a percentage is 1% to 100%")
+        whole = cgroup_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return str(whole * int(percent[1]) // 100)
+    size = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB|TiB)?", text)
+    if not size or int(size[1]) << _UNITS[size[2] or ""] >= 1 << 63:
+        raise ValueError(f"memory limit {text!r}: give bytes, a size such as 512MiB, a percentage, auto or off")
+    return text
+
+
+# ---- The program
+
+
+def _is_static(path: str) -> bool:
+    """An ELF program without an interpreter: no dynamic linker runs, nothing is preloaded."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if len(head) < 64 or head[:5] != b"\x7fELF\x02" or head[5] != 1:
+            return False
+        offset, size, count = (int.from_bytes(head[32:40], "little"), int.from_bytes(head[54:56], "little"),
+                               int.from_bytes(head[56:58], "little"))
+        file.seek(offset)
+        table = file.read(size * count)
+    types = [int.from_bytes(table[i * size:i * size + 4], "little") for i in range(count)]
+    return bool(types) and _PT_INTERP not in types
+
+
+def warning_about(path: str) -> Optional[str]:
+    """Why preloading into this program has no effect, None when it has."""
+    try:
+        if os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID) and os.geteuid() != 0:
+            return f"{path} is setuid or setgid: the dynamic linker ignores LD_PRELOAD for it"
+        if _is_static(path):
+            return f"{path} is statically linked: it keeps its own malloc"
+    except OSError:
+        pass
+    return None
+
+
+def command_of(words: Sequence[str]) -> list[str]:
+    """The command to execute, its path found; a Python script that is not executable gets this interpreter."""
+    command = list(words[1:] if words and words[0] == "--" else words)
+    if not command:
+        raise RunError("no command; for example: python -m pyalloc run -- sort file", 2)
+    name = command[0]
+    path = shutil.which(name)
+    if path:
+        return [path, *command[1:]]
+    if name.endswith(".py") and os.path.isfile(name):
+        return [sys.executable, *command]
+    if os.path.isdir(name):
+        raise RunError(f"{name} is a directory", _NOT_EXECUTABLE)
+    if os.path.exists(name) and os.sep in name:
+        raise RunError(f"{name} is not executable", _NOT_EXECUTABLE)
+    raise RunError(f"no such command: {name}", _NOT_FOUND)
+
+
+def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_objects: bool = False,
+                stats_at_exit: bool = False, background: bool = True) -> dict[str, str]:
+    """The program's environment. What *base* says about the background thread holds unless it is turned off."""
+    env = preload.env(base)
+    if not background:
+        env["PYALLOC_BACKGROUND"] = "0"
+    elif not env.get("PYALLOC_BACKGROUND"):
+        env["PYALLOC_BACKGROUND"] = "1"
+    if limit is not None:
+        env["PYALLOC_MEMLIMIT"] = memory_limit(limit)
+    if python_objects:
+        env["PYTHONMALLOC"] = "malloc"
+    if stats_at_exit:
+        env["PYALLOC_STATS_AT_EXIT"] = "1"
+    return env
+
+
+def run(words: Sequence[str], **options: object) -> int:
+    """Becomes the program; returns only when that fails, with the exit code for it."""
+    try:
+        command = command_of(words)
+        env = environment(os.environ, **options)  # type: ignore[arg-type]
+        warning = warning_about(command[0])
+        if warning:
+            print(f"pyalloc run: {warning}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(command[0], command, env)
+    except RunError as error:
+        message, code = str(error), error.code
+    except ValueError as error:
+        message, code = str(error), 2
+    except OSError as error:
+        message, code = f"{command[0]}: {error.strerror}", _NOT_EXECUTABLE
+    print(f"pyalloc run: {message}", file=sys.stderr)
+    return code

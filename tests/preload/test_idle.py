@@ -1,0 +1,36 @@
+"""Idle memory goes back to the operating system: from slow paths, or from the background thread if asked for."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def program(compiled):
+    return compiled("idle.c", "-D_GNU_SOURCE")
+
+
+def check(result):
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+
+
+def test_slow_paths_release_and_start_no_thread(program, preloaded):
+    check(preloaded([program, "ticks"]))
+
+
+@pytest.mark.parametrize("case", ["still", "fork", "signals"])
+def test_background_thread(program, preloaded, case):
+    check(preloaded([program, case], env={"PYALLOC_BACKGROUND": "1", "PYALLOC_DECAY_MS": "100"}))
+
+
+def test_small_programs_get_no_thread(program, preloaded):
+    check(preloaded([program, "early"], env={"PYALLOC_BACKGROUND": "1"}))
+
+
+def test_decay_can_be_turned_off(program, preloaded):
+    check(preloaded([program, "off"], env={"PYALLOC_DECAY_MS": "0"}))
+
+
+def test_scavtrace(program, preloaded):
+    result = preloaded([program, "signals"], env={"PYALLOC_BACKGROUND": "1", "PYALLOC_DEBUG": "scavtrace=1"})
+    lines = result.stderr.splitlines()
+    assert result.returncode == 0 and lines
+    assert all(line.startswith("scav ") and " KiB work (bg)" in line for line in lines)

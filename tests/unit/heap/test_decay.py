@@ -1,0 +1,216 @@
+"""heap/decay: what may stay, what is released when; and the heap's slow paths doing so under a clock that is set."""
+
+import contextlib
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whitebox import ffi, lib
+
+MIB = 1 << 20
+MS = 1_000_000
+SLACK = MIB
+LEAST = 64 << 10
+PIECE = 32 * MIB
+
+
+def look(x, now_ms, inuse, free_backed, peak=None):
+    """Returns what is owed after the look."""
+    lib.pa_xdecay_look(x, now_ms * MS, inuse, inuse if peak is None else peak, free_backed)
+    return x.owed_bytes
+
+
+def take_all(x):
+    pieces = []
+    while piece := lib.pa_xdecay_take_piece(x):
+        pieces.append(piece)
+    return pieces
+
+
+def test_allowance():
+    assert lib.pa_xdecay_allowance(0, 0) == SLACK
+    assert lib.pa_xdecay_allowance(100 * MIB, 100 * MIB) == 10 * MIB + SLACK
+    assert lib.pa_xdecay_allowance(100 * MIB, 10 * MIB) == 100 * MIB + SLACK
+    assert lib.pa_xdecay_allowance(10 * MIB, 100 * MIB) == 0
+
+
+def test_what_a_recent_peak_needed_stays():
+    """A phase of 200 MiB that comes back within a second or two loses no page."""
+    x = ffi.new("pa_xdecay *")
+    for now in range(0, 20_000, 500):
+        busy = now % 2000 < 500
+        assert look(x, now, 200 * MIB if busy else 10 * MIB, 0 if busy else 190 * MIB) == 0
+        assert take_all(x) == []
+
+
+def test_a_peak_between_two_looks_counts():
+    x = ffi.new("pa_xdecay *")
+    for now in range(0, 20_000, 500):
+        assert look(x, now, 10 * MIB, 190 * MIB, peak=200 * MIB) == 0
+
+
+def test_idle_memory_halves():
+    """After the peak is forgotten, every look releases half of what is too much; RSS is close to live 5 s later."""
+    x = ffi.new("pa_xdecay *")
+    assert look(x, 0, 1000 * MIB, 0) == 0
+    free, history = 900 * MIB, []
+    for now in range(500, 5001, 500):
+        look(x, now, 100 * MIB, free)
+        free -= sum(take_all(x))
+        history.append(free)
+    assert history[0] == history[1] == 900 * MIB            # the peak is a second old
+    assert all(later <= earlier for earlier, later in zip(history, history[1:]))
+    assert 100 * MIB + history[-1] <= 1.3 * 100 * MIB
+    for now in range(5500, 20_000, 500):
+        look(x, now, 100 * MIB, free)
+        free -= sum(take_all(x))
+    assert 11 * MIB - LEAST <= free <= 11 * MIB + LEAST
+
+
+def test_pieces_are_bounded():
+    x = ffi.new("pa_xdecay *")
+    owed = look(x, 10_000, 0, 1000 * MIB)
+    pieces = take_all(x)
+    assert sum(pieces) == owed and max(pieces) == PIECE and len(pieces) == -(-owed // PIECE)
+
+
+def test_little_is_not_worth_a_call():
+    x = ffi.new("pa_xdecay *")
+    assert look(x, 10_000, 0, SLACK + LEAST - 1) == 0
+    assert look(x, 20_000, 0, SLACK + LEAST) == LEAST       # and it is not done in ever smaller halves
+
+
+def test_a_clock_that_stands_or_runs_backwards():
+    x = ffi.new("pa_xdecay *")
+    assert look(x, 10_000, 500 * MIB, 0) == 0
+    assert look(x, 10_000, 0, 500 * MIB) == 0
+    assert look(x, 9_000, 0, 500 * MIB) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 1 << 34), st.integers(0, 1 << 34),
+                          st.integers(0, 1 << 34)), max_size=30))
+def test_never_below_what_may_stay(steps):
+    x = ffi.new("pa_xdecay *")
+    now = 0
+    for dt, inuse, more, free in steps:
+        now += dt
+        peak = inuse + more
+        owed = look(x, now, inuse, free, peak)
+        assert x.peak_bytes >= peak
+        allowed = lib.pa_xdecay_allowance(max(x.peak_bytes, x.previous_peak_bytes), inuse)
+        excess = max(0, free - allowed)
+        assert owed <= max(excess, LEAST if excess >= LEAST else 0)
+        assert owed >= excess // 2 or excess < LEAST
+
+
+# ---- The heap
+
+
+STARTS = itertools.count(10**15, 10**12)
+
+
+@contextlib.contextmanager
+def clock():
+    """A clock in ms that only moves when told, starting well after everything that happened before."""
+    start = next(STARTS)
+
+    class Clock:
+        ms = 0
+
+        def to(self, ms):
+            self.ms = ms
+            lib.pa_xclock_set(start + ms * MS)
+
+    one = Clock()
+    one.to(0)
+    try:
+        yield one
+    finally:
+        lib.pa_xclock_set(0)
+        lib.pa_free_os_memory()
+        assert lib.pa_heap_check(ffi.NULL, 0) == 0
+
+
+def slow_call():
+    lib.pa_free(lib.pa_malloc(9 * MIB))     # larger than any bin
+
+
+def released():
+    out = ffi.new("pa_mem_stats *")
+    lib.pa_read_mem_stats(out)
+    return out.heap_released_total
+
+
+def test_slow_paths_release_when_time_has_passed():
+    lib.pa_free_os_memory()
+    with clock() as now:
+        now.to(10_000)
+        slow_call()
+        kept = [lib.pa_malloc(3 * MIB) for _ in range(100)]
+        for block in kept[10:]:
+            lib.pa_free(block)
+        before, free_before = released(), lib.pa_xdecay_free_backed()
+        assert free_before >= 250 * MIB
+        for _ in range(100):
+            slow_call()                     # no time passes: nothing is released
+        assert released() == before
+        now.to(10_400)
+        slow_call()
+        assert released() == before
+        history = []
+        for ms in range(10_500, 16_500, 500):
+            now.to(ms)
+            for _ in range(12):             # a piece each
+                slow_call()
+            history.append(lib.pa_xdecay_free_backed())
+        assert history[0] > 250 * MIB and history[-1] < 20 * MIB
+        # A slow call may take 9 MiB that nothing stood behind, and leave them backed.
+        assert all(later <= earlier + 9 * MIB for earlier, later in zip(history, history[1:]))
+        assert released() - before >= free_before - 20 * MIB
+        for block in kept[:10]:
+            lib.pa_free(block)
+
+
+def test_a_steady_loop_keeps_its_pages():
+    lib.pa_free_os_memory()
+    with clock() as now:
+        blocks, before = [], None
+        for ms in range(20_000, 26_000, 100):
+            now.to(ms)
+            blocks = [lib.pa_malloc(3 * MIB) for _ in range(40)]
+            for block in blocks:
+                lib.pa_free(block)
+            if ms == 21_000:
+                before = released()
+        assert released() == before
+
+
+def test_a_thread_that_only_frees_releases():
+    lib.pa_free_os_memory()
+    with clock() as now:
+        now.to(30_000)
+        blocks = [lib.pa_malloc(9 * MIB) for _ in range(40)]
+        before = released()
+        for i, block in enumerate(blocks):
+            now.to(30_500 + 250 * i)
+            lib.pa_free(block)
+        assert released() - before > 200 * MIB
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["used", "unused"])
+def test_bins_that_nobody_uses_are_given_up(used):
+    with clock() as now:
+        now.to(40_000)
+        large = [lib.pa_malloc(9 * MIB) for _ in range(3)]  # to free one is a slow path that leaves the bins alone
+        blocks = [lib.pa_malloc(100_000) for _ in range(8)]
+        for block in blocks:
+            lib.pa_free(block)
+        assert lib.pa_xheap_walk().cached_pages >= 8 * 13
+        for i, block in enumerate(large):
+            if used:
+                lib.pa_free(lib.pa_malloc(100_000))
+            now.to(40_600 + 600 * i)
+            lib.pa_free(block)
+        assert lib.pa_xheap_walk().cached_pages == (8 * 13 if used else 0)
