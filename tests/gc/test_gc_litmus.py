@@ -34,7 +34,8 @@ def test_litmus_release_build(built, case):
     litmus(built, "plain", case, 4, 2)
 
 
-@pytest.mark.parametrize("case", ["move", "copy", "handle", "weak", "unbarriered", "race", "new_thread", "frames", "find"])
+@pytest.mark.parametrize(
+    "case", ["move", "copy", "handle", "weak", "unbarriered", "race", "new_thread", "frames", "find"])
 def test_litmus_tsan(built, case):
     litmus(built, "tsan", case, 4, 2, ballast=4000)
 
