@@ -373,7 +373,8 @@ def test_web_servers(library, tree, tmp_path, name):
 
 CPYTHON_TESTS = """
     test_threading test_thread test_fork1 test_subprocess test_multiprocessing_fork test_json test_re test_dict
-    test_list test_gc test_set test_tuple test_bytes test_unicode test_io test_memoryview test_buffer test_array test_struct
+    test_list test_gc test_set test_tuple test_bytes test_unicode test_io test_memoryview test_buffer test_array
+    test_struct
     test_pickle test_zlib test_bz2 test_lzma test_hashlib test_sqlite3 test_decimal test_ctypes test_mmap test_queue
     test_weakref test_deque test_collections test_itertools test_sort test_socket test_ast test_compile
 """.split()
