@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/yield.h"
 #include "gc/barrier.h"
 #include "gc/gc.h"
 #include "gc/type.h"
@@ -133,14 +134,17 @@ PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class,
     pa_owner_set(&s->free_idx, next);
     s->alloc_count++;
     void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
+    PA_YIELD(GC_SLOT_TAKEN);
     if (s->needs_zero)
         zero(object, slot_bytes);
+    __atomic_store_n(&s->scan_idx, next, __ATOMIC_RELEASE);
     atomic_thread_fence(memory_order_release);
     return object;
 }
 
-PA_INLINE void *publish(pa_gcproc *g, void *object)
+PA_INLINE void *publish(pa_gcproc *g, pa_span *s, void *object)
 {
+    pa_span_publish_objects(s);
     if (PA_UNLIKELY(g->marking))
         pa_barrier_mark_new((uintptr_t)object);
     atomic_thread_fence(memory_order_release);
@@ -200,7 +204,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_owner_add(&p->cache.gc->mallocs, 1);
     pa_owner_add(&p->cache.gc->alloc_bytes, span_bytes);
     atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, span_bytes, memory_order_relaxed);
-    return publish(p->cache.gc, (void *)s->base);
+    return publish(p->cache.gc, s, (void *)s->base);
 }
 
 /* ---- Small ---- */
@@ -214,7 +218,7 @@ static PA_NOINLINE void *new_plain_slow(unsigned kind, unsigned size_class)
         return out_of_memory();
     if (s->needs_zero)
         zero(object, pa_class_object_bytes[size_class]);
-    return publish(pa_current_mcache->gc, object);
+    return publish(pa_current_mcache->gc, s, object);
 }
 
 PA_INLINE void *new_plain(unsigned kind, size_t nbytes)
@@ -237,7 +241,7 @@ static PA_NOINLINE void *new_laid_out(size_t nbytes, const layout *l)
     if (s->needs_zero)
         zero(object, pa_class_object_bytes[size_class]);
     write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], l);
-    return publish(pa_current_mcache->gc, object);
+    return publish(pa_current_mcache->gc, s, object);
 }
 
 PA_EXPORT void *pa_new(const pa_type *type)

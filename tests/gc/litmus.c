@@ -13,93 +13,8 @@
  */
 #include "gc_test.h"
 
-#include "base/yield.h"
 #include "litmus_hold.h"
-
-enum { HOLDERS = 64, FRAMED = 8 };
-
-static const pa_type *holder_type, *victim_type, *link_type;
-static node *holders[HOLDERS]; /* addresses only: kept by the ballast */
-static pa_handle *ballast;
-static atomic_ulong next_id = 1;
-static uint64_t random_state;
-static void *framed[FRAMED];
-static uint64_t expected[HOLDERS]; /* id in holder i's slot 0; 0: none */
-
-static size_t below(size_t n) { return random_below(&random_state, n); }
-static uint64_t take_id(void) { return atomic_fetch_add(&next_id, 1); }
-
-/* link: slot 0 the next link, slot 1 a holder now and then. */
-static void make_ballast(long links)
-{
-    REQUIRE((ballast = pa_handle_new(NULL)));
-    void *slots[2];
-    pa_frame frame;
-    pa_frame_push(&frame, slots, 2);
-    for (long i = 0, h = 0; i < links; i++) {
-        slots[0] = new_node(link_type, take_id());
-        pa_store(&((node *)slots[0])->slots[0], pa_handle_get(ballast));
-        if (h < HOLDERS && i >= h * links / HOLDERS) {
-            slots[1] = new_node(holder_type, take_id());
-            pa_store(&((node *)slots[0])->slots[1], slots[1]);
-            holders[h++] = slots[1];
-        }
-        pa_handle_set(ballast, slots[0]);
-    }
-    pa_frame_pop(&frame);
-}
-
-/* A fresh victim in holder i, with a child of its own so that being marked is not enough. */
-static void fill(size_t i)
-{
-    framed[0] = new_node(victim_type, take_id());
-    framed[1] = new_node(victim_type, ((node *)framed[0])->id << 20);
-    pa_store(&((node *)framed[0])->slots[0], framed[1]);
-    pa_store(&holders[i]->slots[0], framed[0]);
-    expected[i] = ((node *)framed[0])->id;
-    framed[0] = framed[1] = NULL;
-}
-
-static node *whole(void *p, uint64_t id)
-{
-    node *n = met_as(p, id);
-    met_as(n->slots[0], id << 20);
-    return n;
-}
-
-static node *in_holder(size_t i) { return whole(load(&holders[i]->slots[0]), expected[i]); }
-
-static size_t full_holder(void)
-{
-    for (size_t i = below(HOLDERS);; i = (i + 1) % HOLDERS)
-        if (expected[i])
-            return i;
-}
-
-static size_t empty_holder(void)
-{
-    for (size_t i = below(HOLDERS);; i = (i + 1) % HOLDERS)
-        if (!expected[i])
-            return i;
-}
-
-static void fill_half(void)
-{
-    for (size_t i = 0; i < HOLDERS; i += 2)
-        fill(i);
-}
-
-static void clear_holder(size_t i)
-{
-    pa_store(&holders[i]->slots[0], NULL);
-    expected[i] = 0;
-}
-
-static void put_in_holder(size_t i, void *p, uint64_t id)
-{
-    pa_store(&holders[i]->slots[0], p);
-    expected[i] = id;
-}
+#include "litmus_holders.h"
 
 /* ---- Cases: one step each; the loop around polls ---- */
 
@@ -534,6 +449,39 @@ static void step_find(void)
     }
 }
 
+/* Conservative words that point at slots which are free now and handed out a moment later: a slot that is not yet
+ * zeroed and has no layout of its own yet must not be scanned, since it is full of pointers to what is dead
+ * (Go: freeIndexForScan, issue 54596). */
+enum { JUNK = 4000, BIG = 1024 };
+
+static void begin_junk(void)
+{
+    fill_half();
+    void *p = must(pa_new_conservative(JUNK * sizeof(void *)));
+    pa_store(&holders[1]->slots[1], p);
+}
+
+static void step_junk(void)
+{
+    void **junk = load(&holders[1]->slots[1]);
+    framed[2] = must(pa_new_pointers(BIG));
+    for (size_t i = 0; i < BIG; i += 8) {
+        framed[4] = must(pa_new_pointers(1 + below(6)));
+        if (framed[3])
+            pa_store(framed[4], framed[3]);
+        pa_store((void **)framed[2] + i, framed[4]);
+    }
+    uintptr_t near = (uintptr_t)framed[2] & ~(uintptr_t)0xffff, small = (uintptr_t)framed[4] & ~(uintptr_t)8191;
+    for (int i = 0; i < 40; i++) {
+        store_plainly(&junk[below(JUNK)], (void *)(near + below(1 << 17) + 1));
+        store_plainly(&junk[below(JUNK)], (void *)(small + below(1 << 14) + 1));
+    }
+    for (size_t i = 0; i < BIG; i += 8)
+        REQUIRE(pa_find_object(((void **)framed[2])[i]) == ((void **)framed[2])[i]);
+    framed[3] = below(4) ? framed[2] : NULL;
+    framed[2] = framed[4] = NULL;
+}
+
 typedef struct litmus {
     const char *name;
     void (*begin)(void), (*step)(void), (*end)(void);
@@ -554,6 +502,7 @@ static const litmus cases[] = {
     {"race", begin_race, step_race, end_race},
     {"frames", begin_frames, step_frames, end_frames},
     {"find", fill_half, step_find, NULL},
+    {"junk", begin_junk, step_junk, NULL},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

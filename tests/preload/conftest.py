@@ -45,16 +45,37 @@ def compiled(library, tmp_path_factory):
 @pytest.fixture
 def preloaded(library):
     """Runs a command with the library as its malloc, which its summary at exit proves; gives the result with the
-    summaries cut out of its stderr (as .summaries: process name -> count)."""
+    summaries cut out of its output (names of the processes in .summaries)."""
 
     def run(command, env=(), timeout=120, active=True, **more):
         environment = {**os.environ, "LC_ALL": "C", **dict(env), "LD_PRELOAD": library, "PYALLOC_STATS_AT_EXIT": "1"}
         result = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment,
                                 timeout=timeout, **more)
-        result.summaries = [match.group(2) for match in SUMMARY.finditer(result.stderr)]
-        result.stderr = SUMMARY.sub("", result.stderr)
+        result.summaries = [match.group(2) for match in SUMMARY.finditer(result.stderr + result.stdout)]
+        result.stdout, result.stderr = SUMMARY.sub("", result.stdout), SUMMARY.sub("", result.stderr)
         if active:
             assert result.summaries, f"the library was not in use: {command}\n{result.stdout}{result.stderr}"
         return result
+
+    return run
+
+
+@pytest.fixture
+def compare(preloaded):
+    """Runs a command without and with the library; exit code, stdout and stderr must be the same. Returns stdout.
+    cwd may be a function of "plain" or "preloaded"; program is a name that must be among those that used the library;
+    normal maps an output to what must be equal."""
+
+    def run(command, env=(), timeout=120, cwd=None, code=0, program=None, normal=lambda text: text, **more):
+        folder = cwd if callable(cwd) else lambda name: cwd
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        plain = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout,
+                               env={**environment, "LC_ALL": "C", **dict(env)}, cwd=folder("plain"), **more)
+        assert plain.returncode == code, f"{command}: {plain.returncode}\n{plain.stdout[-2000:]}{plain.stderr[-2000:]}"
+        result = preloaded(command, env=env, timeout=timeout, cwd=folder("preloaded"), **more)
+        assert (result.returncode, normal(result.stdout), normal(result.stderr)) == (
+            code, normal(plain.stdout), normal(plain.stderr))
+        assert program is None or program in result.summaries, result.summaries
+        return result.stdout
 
     return run
