@@ -58,7 +58,8 @@ def test_it_is_the_same_process_with_the_same_exit_code():
 
 def test_stats_at_exit():
     result = run("--stats-at-exit", "--", "sort", os.devnull)
-    assert result.returncode == 0 and re.match(r"pyalloc \S+: statistics at exit, process \d+ \(sort\)\n", result.stderr)
+    assert result.returncode == 0
+    assert re.match(r"pyalloc \S+: statistics at exit, process \d+ \(sort\)\n", result.stderr)
 
 
 def test_a_script(tmp_path):
