@@ -2,11 +2,11 @@
 
     python bench/python_managed.py [--rounds N] [--nodes N] [--seconds S] [--only create,memory,pause] [--json]
 
-Ratios come first; below 1 is better than CPython.  Speed: a round times the two sides of a pair one after the other in
-alternating order, a pair's figure is the median of the rounds' ratios.  Memory: resident set of a fresh process before
-and after it builds a binary tree, with different keys.  Pauses: a thread loops and records the time of each iteration
-while another calls collect() every 0.1 s on a heap of --nodes objects, in turn with rounds in which it does not; the same
-with gc.collect() on the slots version.
+Ratios come first; below 1 is better than CPython.  Speed: a round times the two sides of a pair one after the other
+in alternating order, a pair's figure is the median of the rounds' ratios.  Memory: resident set of a fresh process
+before and after it builds a binary tree, with different keys.  Pauses: a thread loops and records the time of each
+iteration while another calls collect() every 0.1 s on a heap of --nodes objects, in turn with rounds in which it does
+not; the same with gc.collect() on the slots version.
 """
 
 import argparse
@@ -179,8 +179,8 @@ def alternate(work, rounds, seconds):
         took += calls if side == "with" else []
     row = {"calls": len(took), "call_ms": statistics.median(took) * 1e3}
     for side, figures in sides.items():
-        row[side] = {"p999_ms": statistics.median(p for p, _ in figures), "max_ms": statistics.median(m for _, m in figures),
-                     "worst_ms": max(m for _, m in figures)}
+        row[side] = {"p999_ms": statistics.median(p for p, _ in figures),
+                     "max_ms": statistics.median(m for _, m in figures), "worst_ms": max(m for _, m in figures)}
     row["growth_ms"] = max(row["with"][name] - row["without"][name] for name in ("p999_ms", "max_ms"))
     return row
 
@@ -222,8 +222,8 @@ def print_report(report):
             side = p[name]
             text = "; ".join(f"{when} p99.9 {side[when]['p999_ms']:.3f}, max {side[when]['max_ms']:.3f}, worst "
                              f"{side[when]['worst_ms']:.3f}" for when in ("with", "without"))
-            print(f"{side['growth_ms']:+9.3f} ms  a loop beside {name}() of {p['nodes']:,} nodes: {text}; {side['calls']} "
-                  f"calls of {side['call_ms']:.0f} ms"
+            print(f"{side['growth_ms']:+9.3f} ms  a loop beside {name}() of {p['nodes']:,} nodes: {text}; "
+                  f"{side['calls']} calls of {side['call_ms']:.0f} ms"
                   f"{verdict(side['growth_ms'], p['bar_ms'] if name == 'collect' else None)}")
 
 

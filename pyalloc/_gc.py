@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -42,7 +43,7 @@ def set_gc_percent(percent: Union[int, str, None]) -> int:
     if isinstance(percent, str):
         text = percent.strip().lower()
         percent = -1 if text == "off" else int(text)
-    return _core.gc_set_percent(-1 if percent is None else max(percent, -1))
+    return _core.gc_set_percent(-1 if percent is None else max(index(percent), -1))
 
 
 def set_memory_limit(limit: Union[int, str, None]) -> int:
@@ -58,6 +59,7 @@ def set_memory_limit(limit: Union[int, str, None]) -> int:
 
 def _limit_bytes(limit: Union[int, str]) -> int:
     if not isinstance(limit, str):
+        limit = index(limit)
         if limit < 0:
             raise ValueError("a memory limit must not be negative; None only asks for it")
         return min(limit, NO_LIMIT)

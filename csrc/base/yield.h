@@ -26,6 +26,7 @@
     X(GC_STOPPED_SETTLED)    /* in it, barrier off, sweepgen moved on */     \
     X(GC_SWEEP_SPAN)         /* a span was claimed for sweeping */           \
     X(GC_SWEEP_SPECIALS)     /* its weak handles are cleared, bits not yet */ \
+    X(GC_SLOT_TAKEN)         /* a slot is handed out, not zeroed yet */      \
     X(GC_STORE)              /* pa_store, nothing shaded yet */              \
     X(GC_WEAK_GET)           /* pa_weak_get loaded the object */
 

@@ -61,6 +61,7 @@ static pa_type *make(size_t nbytes, const size_t *offsets, size_t count)
     t->nbytes = nbytes;
     t->kind = count ? PA_KIND_SCAN : PA_KIND_NOSCAN;
     t->size_class = nbytes <= PA_SMALL_MAX_BYTES ? (uint8_t)pa_class_of_size(nbytes) : 0;
+    t->slot_bytes = pa_class_object_bytes[t->size_class];
     for (size_t i = 0; i < count; i++)
         t->mask[offsets[i] / 512] |= (uint64_t)1 << offsets[i] / 8 % 64;
     t->layout = PA_LAYOUT_BITMAP;

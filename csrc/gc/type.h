@@ -8,6 +8,7 @@
 typedef struct pa_type {
     struct pa_type *next;   /* all types, newest first */
     size_t nbytes;
+    uint32_t slot_bytes;    /* of one object's class; 0: large */
     uint8_t kind;           /* pa_span_kind of its objects */
     uint8_t size_class;     /* of one object; 0: large */
     uint32_t layout;        /* pa_layout of its objects: PA_LAYOUT_BITMAP when it has no number */

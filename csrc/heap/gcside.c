@@ -36,7 +36,7 @@ static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
         return false;
     h->side_bytes += sizeof *side;
     /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small
-     * one stays small (docs/decisions/006). checkmark's plane is not used in earnest. */
+     * one stays small (docs/decisions/008). checkmark's plane is not used in earnest. */
     if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT) {
         pa_vm_huge(side, pa_round_down(offsetof(pa_gcside, plane[PA_PLANE_CHECK]), os_page), true);
         pa_vm_huge((void *)(pa_space.base + (idx << PA_ARENA_SHIFT)), PA_ARENA_BYTES, true);

@@ -76,6 +76,7 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     s->alloc_count = 0;
     s->count_at_refill = 0;
     pa_owner_set(&s->free_idx, 0);
+    pa_owner_set(&s->scan_idx, 0);
     s->specials = NULL;
     pa_owner_set(&s->alloc_bits, pa_gcside_bits(side, pa_alloc_plane(sweepgen), s->base));
     s->mark_bits = pa_gcside_bits(side, pa_mark_plane(sweepgen), s->base);
@@ -161,6 +162,7 @@ pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
         atomic_fetch_add_explicit(&h->managed_freed_bytes, freed_bytes_of(s, &out), memory_order_relaxed);
     }
     pa_owner_set(&s->free_idx, s->size_class ? 0 : out.marked);
+    pa_owner_set(&s->scan_idx, s->free_idx);
     if (s->size_class)
         pa_span_refill_alloc_cache(s);
     s->needs_zero = 1;

@@ -53,6 +53,8 @@ typedef struct PA_ALIGNED(64) pa_span {
         uint32_t live;          /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
                                    reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
     };
+    uint32_t scan_idx;          /* managed: what free_idx was when the last object was complete (zeroed, laid out).
+                                   Written by the P that has the span (release), read by conservative look-ups */
     uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock */
     uint8_t needs_zero;         /* pages may hold old data */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
@@ -80,7 +82,7 @@ typedef struct PA_ALIGNED(64) pa_span {
                                    the next five: written by the P that has the span, or by its sweeper */
     uint64_t *alloc_bits;       /* as of the last sweep; see heap/gcside.h */
     uint64_t *mark_bits;        /* by the markers, atomically */
-    uint32_t free_idx;          /* read racily by conservative look-ups */
+    uint32_t free_idx;          /* slots below it are handed out */
     uint32_t alloc_count;
     uint16_t nelems;            /* at most 1024 */
     uint16_t count_at_refill;   /* alloc_count when it was last accounted */
@@ -162,6 +164,12 @@ void pa_span_format_large(pa_span *s);
  * used up.
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
+
+/* The slots handed out so far hold complete objects: zeroed, with their layout. */
+PA_INLINE void pa_span_publish_objects(pa_span *s)
+{
+    __atomic_store_n(&s->scan_idx, s->free_idx, __ATOMIC_RELEASE);
+}
 
 /* ---- Managed allocation bits: Go's allocCache (runtime/mbitmap.go) ---- */
 

@@ -5,7 +5,7 @@
  * collector neither reads nor writes words that hold no pointers.  Pointers go through pa_store, and are read
  * inside, where the new reference's handle is made before leaving.
  *
- * Whether an object has the field is decided by the class id in the object, not by its Python type.
+ * Whether an object has the field is decided by the class that its pointer tells, not by its Python type.
  *
  * Locks: the GIL.  Go counterpart: a selector expression, x.f.
  */
@@ -166,7 +166,7 @@ static PyMemberDef field_members[] = {
     {"name", T_OBJECT, offsetof(pa_field, name), READONLY, "The field's name."},
     {"target_name", T_OBJECT, offsetof(pa_field, target_name), READONLY,
      "Name of a class that a typed Ref waits for, else None."},
-    {"offset", T_UINT, offsetof(pa_field, offset), READONLY, "Bytes from the start of the object."},
+    {"offset", T_UINT, offsetof(pa_field, offset), READONLY, "Bytes from the start of the object's fields."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -12,7 +12,7 @@ struct pa_field {
     const pa_layout *owner;     /* the class that declares it; NULL until that class is complete */
     const pa_layout *target;    /* of a typed Ref; NULL: anything, or not known yet */
     PyObject *target_name;      /* of a typed Ref whose class is not defined yet, else NULL */
-    uint32_t offset;            /* from the start of the object */
+    uint32_t offset;            /* from the start of the fields */
     uint8_t kind;               /* pa_kind */
 };
 
@@ -45,7 +45,7 @@ static inline int pa_field_bits(pa_field *field, PyObject *value, uint64_t *bits
 
 static inline void *pa_field_at(const pa_field *field, void *object)
 {
-    return (char *)object + field->offset;
+    return pa_object_fields(object) + field->offset;
 }
 
 /* object.field = value, object a reference to an object that has the field. */

@@ -5,11 +5,11 @@
  * classes together, since all have one size.
  *
  * Order of every read, because Python must not be used while inside and an object lives only by its roots:
- * memory for the reference first; then enter, load, make the handle, read the class id, leave; then the Python
- * object, which can no longer fail.  A dealloc only frees the handle, which never waits.
+ * memory for the reference first; then enter, load, make the handle, leave; then the Python object, of the class
+ * that the pointer or the object tells, which can no longer fail.  A dealloc only frees the handle, which never waits.
  *
  * Python's own type checks are not what keeps memory safe (__class__ and __bases__ can be assigned to in
- * places): every access compares the class id in the object itself.
+ * places): every access asks the object, or rather the pointer to it, for its class.
  *
  * Locks: the GIL, for the free list and the table.  Go counterpart: none; Go's pointers are its references.
  */
@@ -22,6 +22,7 @@
 enum { FREE_LIST_MAX = 256, TABLE_STEP = 64 };
 
 pa_layout **pa_layouts;
+pa_layout *pa_compact_layouts[PA_OBJECT_TAG_MASK + 1];
 static uint32_t layout_count;
 
 static pa_managed *free_list;
@@ -72,6 +73,8 @@ int pa_layout_register(pa_layout *layout)
     layout->class_id = layout_count;
     Py_INCREF(layout->python_type);
     pa_layouts[layout_count++] = layout;
+    if (layout->tag != 0)
+        pa_compact_layouts[layout->tag] = layout;
     return 0;
 }
 
@@ -218,7 +221,7 @@ int pa_managed_address(PyObject *value, const pa_layout *wanted, const char *wha
 static Py_hash_t managed_hash(PyObject *object)
 {
     uintptr_t address = (uintptr_t)pa_managed_object(object);
-    return (Py_hash_t)(address >> 4);       /* below 2^47, so never -1 */
+    return (Py_hash_t)(address >> 3);       /* below 2^47, so never -1 */
 }
 
 static PyObject *managed_richcompare(PyObject *left, PyObject *right, int op)
@@ -231,7 +234,8 @@ static PyObject *managed_richcompare(PyObject *left, PyObject *right, int op)
 
 static PyObject *managed_repr(PyObject *object)
 {
-    return PyUnicode_FromFormat("<%s at %p>", Py_TYPE(object)->tp_name, pa_managed_object(object));
+    return PyUnicode_FromFormat("<%s at %p>", Py_TYPE(object)->tp_name,
+                                pa_object_base(pa_managed_object(object)));
 }
 
 static PyObject *managed_reduce(PyObject *object, PyObject *unused)
@@ -250,7 +254,7 @@ static PyObject *managed_sizeof(PyObject *object, PyObject *unused)
         return NULL;
     const void *managed = pa_managed_object(object);
     size_t nbytes = pa_object_bytes(managed);
-    uint32_t class_id = *(const uint32_t *)managed;
+    uint32_t class_id = pa_layout_of(managed)->class_id;
     if (class_id == PA_CLASS_REF_ARRAY || class_id == PA_CLASS_BYTES) {
         const void *items = ((const pa_items *)managed)->items;
         if (items != NULL)
@@ -263,7 +267,7 @@ static PyObject *managed_sizeof(PyObject *object, PyObject *unused)
 static PyObject *get_address(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyLong_FromVoidPtr(pa_managed_object(object));
+    return PyLong_FromVoidPtr(pa_object_base(pa_managed_object(object)));
 }
 
 static PyObject *get_class(PyObject *object, void *unused)

@@ -1,9 +1,14 @@
 /* managed.h - Python's side of managed objects: the reference object, the layouts, making one from the other.
  *
- * Every managed object that Python can name starts with a 4-byte class id, an index into pa_layouts, written
- * once before anybody else can see the object.  From it follow the Python class and the fields; docs/decisions/
- * 007 says why it is in the object.  Arrays and bytes are an object of 24 bytes with the id that points to
- * their items.
+ * A pointer that Python's side keeps, in fields, handles and references, tells the class of its object:
+ *
+ *   low 3 bits (tag) 0       the object starts with a word that holds its class id, an index into pa_layouts,
+ *                            written once before anybody else can see it; the fields come behind
+ *   tag 1 to 7               the class is pa_compact_layouts[tag] and the fields start the object.  To the
+ *                            collector such a pointer is one into the object's first word
+ *
+ * docs/decisions/007 says why.  Arrays and bytes are an object of 24 bytes with a class id that points to their
+ * items.  "object" in names of this layer is the pointer with its tag.
  */
 #ifndef PA_PYTHON_MANAGED_H
 #define PA_PYTHON_MANAGED_H
@@ -13,8 +18,12 @@
 #include "base/atomics.h"
 #include "python/inside.h"
 
-/* Objects of less than 16 bytes without pointers would share blocks, and with them their death. */
-enum { PA_LAYOUT_MIN_BYTES = PA_TINY_BYTES };
+enum {
+    /* Objects of less than 16 bytes without pointers would share blocks, and with them their death. */
+    PA_LAYOUT_MIN_BYTES = PA_TINY_BYTES,
+    PA_OBJECT_HEADER_BYTES = 8,
+    PA_OBJECT_TAG_MASK = 7,
+};
 
 /* Class ids that are known at compile time.  0 is never used. */
 enum {
@@ -29,7 +38,7 @@ enum {
  * equal.  All fields are constant from creation to deallocation, weakrefs (the GIL) aside. */
 typedef struct pa_managed {
     PyObject_HEAD
-    void *object;           /* never NULL.  On the free list: the next one */
+    void *object;           /* with its tag; never NULL.  On the free list: the next one */
     pa_handle *handle;      /* keeps object alive */
     PyObject *weakrefs;
 } pa_managed;
@@ -41,7 +50,8 @@ typedef struct pa_field pa_field;
 typedef struct pa_layout {
     uint32_t class_id;
     uint32_t field_count;           /* inherited ones included */
-    size_t nbytes;                  /* the 4 bytes of the class id included */
+    size_t nbytes;                  /* of the fields, without the word of the class id */
+    uintptr_t tag;                  /* of pointers to objects; 0: they have a class id */
     const pa_type *type;            /* NULL for Struct itself */
     PyTypeObject *python_type;      /* strong */
     const struct pa_layout *base;   /* NULL for the three built in */
@@ -57,19 +67,38 @@ typedef struct pa_items {
 } pa_items;
 
 extern PyTypeObject pa_managed_type;
-/* By class id.  Only ever grows; the GIL. */
+/* By class id, and by tag.  Only ever grow; the GIL. */
 extern pa_layout **pa_layouts;
+extern pa_layout *pa_compact_layouts[PA_OBJECT_TAG_MASK + 1];
 
-/* Gives layout the next id and makes it findable.  -1 with MemoryError. */
+/* Gives layout the next id, and makes it findable by that or by its tag.  -1 with MemoryError. */
 int pa_layout_register(pa_layout *layout);
 /* The layout of objects of a Python class; NULL when it is no class of managed objects (no exception). */
 const pa_layout *pa_layout_of_class(PyObject *cls);
 /* The same, or TypeError; None gives *out = NULL: any object. */
 int pa_layout_from_argument(PyObject *cls, const pa_layout **out);
 
+static inline uintptr_t pa_object_tag(const void *object)
+{
+    return (uintptr_t)object & PA_OBJECT_TAG_MASK;
+}
+
+/* Where the object starts. */
+static inline void *pa_object_base(const void *object)
+{
+    return (void *)((uintptr_t)object & ~(uintptr_t)PA_OBJECT_TAG_MASK);
+}
+
+/* Where its fields start. */
+static inline char *pa_object_fields(const void *object)
+{
+    return (char *)pa_object_base(object) + (pa_object_tag(object) != 0 ? 0 : PA_OBJECT_HEADER_BYTES);
+}
+
 static inline const pa_layout *pa_layout_of(const void *object)
 {
-    return pa_layouts[*(const uint32_t *)object];
+    uintptr_t tag = pa_object_tag(object);
+    return tag != 0 ? pa_compact_layouts[tag] : pa_layouts[*(const uint32_t *)object];
 }
 
 static inline bool pa_layout_is(const pa_layout *layout, const pa_layout *wanted)

@@ -96,7 +96,10 @@ static PyObject *make(PyTypeObject *cls, const pa_layout *layout, const staged *
     pa_handle *handle = NULL;
     void *object = pa_new(layout->type);
     if (PA_LIKELY(object != NULL)) {
-        *(uint32_t *)object = layout->class_id;
+        if (layout->tag == 0)
+            *(uint32_t *)object = layout->class_id;
+        else
+            object = (char *)object + layout->tag;
         handle = pa_handle_new(object);
         for (Py_ssize_t i = 0; i < count; i++) {
             void *at = pa_field_at(stages[i].field, object);
@@ -234,7 +237,7 @@ PyObject *pa_struct_repr(PyObject *self)
 {
     void *object = pa_managed_object(self);
     const pa_layout *layout = pa_layout_of(object);
-    PyObject *text = PyUnicode_FromFormat("<%s at %p", layout->python_type->tp_name, object);
+    PyObject *text = PyUnicode_FromFormat("<%s at %p", layout->python_type->tp_name, pa_object_base(object));
     for (uint32_t i = 0; text != NULL && i < layout->field_count; i++) {
         PyObject *field = field_text(layout->fields[i], object);
         PyObject *longer = field == NULL ? NULL : PyUnicode_FromFormat("%U%s%U=%U", text, i == 0 ? ": " : ", ",

@@ -1,8 +1,8 @@
 /* struct_type.c - pyalloc.StructType: makes a Struct class out of the annotations of a class statement.
  *
  *   class Node(pyalloc.Struct):
- *       left: pyalloc.Ref              offset  8   (bytes 0..3 hold the class id)
- *       key: pyalloc.int64             offset 16
+ *       left: pyalloc.Ref              offset 0
+ *       key: pyalloc.int64             offset 8
  *
  * Fields come in the order of the class body, each aligned to its own size, those of the base class first, so
  * an object of a subclass is laid out as one of the base class with more behind it.  pyalloc/_fields.py reads
@@ -10,7 +10,10 @@
  *
  *   1. check the class body and lay the fields out; their descriptors go into the class body,
  *   2. let type make the class, without a __dict__ and without slots, so that all references have one size,
- *   3. give it our dealloc and vectorcall, a pa_type, and a class id.
+ *   3. give it our dealloc and vectorcall, a pa_type, a class id and perhaps a tag.
+ *
+ * There are seven tags.  The first seven classes whose objects get into a smaller size class without the word
+ * for the class id have one; which does not show but in sizes.
  *
  * A class is never freed: objects carry its id and may outlive every Python reference to it.
  *
@@ -23,6 +26,8 @@
 #include "python/managed_doc.h"
 
 enum { MAX_FIELDS = 4096 };
+
+static uintptr_t tags_used;
 
 static size_t align_up(size_t nbytes, size_t align)
 {
@@ -162,18 +167,29 @@ static pa_layout *layout_new(const pa_layout *base, PyObject *specs, PyObject *c
     return layout;
 }
 
+static size_t object_bytes(const pa_layout *layout, size_t header_bytes)
+{
+    size_t nbytes = header_bytes + align_up(layout->nbytes, sizeof(void *));
+    return nbytes < PA_LAYOUT_MIN_BYTES ? PA_LAYOUT_MIN_BYTES : nbytes;
+}
+
+static bool gains_from_tag(const pa_layout *layout)
+{
+    size_t with = object_bytes(layout, PA_OBJECT_HEADER_BYTES), without = object_bytes(layout, 0);
+    return with <= PA_SMALL_MAX_BYTES && pa_size_class_of(without) < pa_size_class_of(with);
+}
+
 static int set_type(pa_layout *layout)
 {
     size_t offsets[MAX_FIELDS];
     size_t count = 0;
+    layout->tag = tags_used < PA_OBJECT_TAG_MASK && gains_from_tag(layout) ? tags_used + 1 : 0;
+    size_t header_bytes = layout->tag != 0 ? 0 : PA_OBJECT_HEADER_BYTES;
     for (uint32_t i = 0; i < layout->field_count; i++) {
         if (layout->fields[i]->kind == PA_KIND_REF)
-            offsets[count++] = layout->fields[i]->offset;
+            offsets[count++] = header_bytes + layout->fields[i]->offset;
     }
-    size_t nbytes = align_up(layout->nbytes, sizeof(void *));
-    if (nbytes < PA_LAYOUT_MIN_BYTES)
-        nbytes = PA_LAYOUT_MIN_BYTES;
-    layout->type = pa_type_new(nbytes, offsets, count);
+    layout->type = pa_type_new(object_bytes(layout, header_bytes), offsets, count);
     if (layout->type != NULL)
         return 0;
     PyErr_NoMemory();
@@ -268,6 +284,7 @@ static PyObject *make_class(PyTypeObject *meta, PyObject *args, PyObject *kwargs
         Py_DECREF(object);
         return NULL;
     }
+    tags_used += layout->tag != 0;
     for (uint32_t i = 0; i < layout->field_count; i++) {
         if (layout->fields[i]->owner == NULL)
             layout->fields[i]->owner = layout;
@@ -342,7 +359,7 @@ pa_struct_class pa_struct_class_root = {
 
 int pa_struct_type_init(void)
 {
-    static pa_layout root = {.nbytes = sizeof(uint32_t)};
+    static pa_layout root = {.nbytes = 0};
     PyTypeObject *type = &pa_struct_class_root.heap.ht_type;
     if (PyType_Ready(&pa_field_type) < 0 || PyType_Ready(&pa_struct_meta) < 0 || PyType_Ready(type) < 0)
         return -1;

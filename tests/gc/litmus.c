@@ -534,6 +534,39 @@ static void step_find(void)
     }
 }
 
+/* Conservative words that point at slots which are free now and handed out a moment later: a slot that is not yet
+ * zeroed and has no layout of its own yet must not be scanned, since it is full of pointers to what is dead
+ * (Go: freeIndexForScan, issue 54596). */
+enum { JUNK = 4000, BIG = 1024 };
+
+static void begin_junk(void)
+{
+    fill_half();
+    void *p = must(pa_new_conservative(JUNK * sizeof(void *)));
+    pa_store(&holders[1]->slots[1], p);
+}
+
+static void step_junk(void)
+{
+    void **junk = load(&holders[1]->slots[1]);
+    framed[2] = must(pa_new_pointers(BIG));
+    for (size_t i = 0; i < BIG; i += 8) {
+        framed[4] = must(pa_new_pointers(1 + below(6)));
+        if (framed[3])
+            pa_store(framed[4], framed[3]);
+        pa_store((void **)framed[2] + i, framed[4]);
+    }
+    uintptr_t near = (uintptr_t)framed[2] & ~(uintptr_t)0xffff, small = (uintptr_t)framed[4] & ~(uintptr_t)8191;
+    for (int i = 0; i < 40; i++) {
+        store_plainly(&junk[below(JUNK)], (void *)(near + below(1 << 17) + 1));
+        store_plainly(&junk[below(JUNK)], (void *)(small + below(1 << 14) + 1));
+    }
+    for (size_t i = 0; i < BIG; i += 8)
+        REQUIRE(pa_find_object(((void **)framed[2])[i]) == ((void **)framed[2])[i]);
+    framed[3] = below(4) ? framed[2] : NULL;
+    framed[2] = framed[4] = NULL;
+}
+
 typedef struct litmus {
     const char *name;
     void (*begin)(void), (*step)(void), (*end)(void);
@@ -554,6 +587,7 @@ static const litmus cases[] = {
     {"race", begin_race, step_race, end_race},
     {"frames", begin_frames, step_frames, end_frames},
     {"find", fill_half, step_find, NULL},
+    {"junk", begin_junk, step_junk, NULL},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -8,7 +8,8 @@ from cprograms import must_pass
 from gc_programs import MODES
 
 CASES = ["move", "delete", "store_into_black", "copy", "clear", "handle", "weak", "unbarriered", "conservative",
-         "register", "new_thread", "race", "frames", "find"]
+         "register", "new_thread", "race", "frames", "find",
+         "junk"]
 SEEN = re.compile(r"litmus: (\w+), ([-.\w]+): (\d+) steps in (\d+) cycles(?:, held (\d+) times)?")
 
 
@@ -38,7 +39,7 @@ def test_litmus_tsan(built, case):
     litmus(built, "tsan", case, 4, 2, ballast=4000)
 
 
-@pytest.mark.parametrize("case", ["move", "clear", "register", "conservative"])
+@pytest.mark.parametrize("case", ["move", "clear", "register", "conservative", "junk"])
 def test_litmus_asan(built, case):
     litmus(built, "asan", case, 4, 2, ballast=4000)
 
