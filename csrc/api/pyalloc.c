@@ -71,13 +71,23 @@ static const char *check_page_balance(pa_heap *h)
                                                                 : "mheap: pages were lost or counted twice";
 }
 
-PA_EXPORT int pa_heap_check(char *message, size_t capacity)
+static const char *find_broken(pa_heap *h)
 {
-    const char *broken = pa_heap_find_broken(&pa_the_heap);
+    const char *broken = pa_heap_find_broken(h);
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p && !broken; p = p->next_all)
         broken = pa_mcache_find_broken(&p->cache);
-    if (!broken)
-        broken = check_page_balance(&pa_the_heap);
+    return broken ? broken : check_page_balance(h);
+}
+
+PA_EXPORT int pa_heap_check(char *message, size_t capacity)
+{
+    pa_heap *h = &pa_the_heap;
+    bool made = h->initialised;
+    if (made) /* pages on their way to the OS by our own thread are in no list */
+        pa_lock_acquire(&h->decay.lock);
+    const char *broken = find_broken(h);
+    if (made)
+        pa_lock_release(&h->decay.lock);
     if (message && capacity) {
         size_t n = broken ? strlen(broken) : 0;
         if (n >= capacity)

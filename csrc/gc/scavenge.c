@@ -10,6 +10,7 @@
  */
 #include "gc/scavenge.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -156,11 +157,13 @@ static void notify(void)
         pa_thread_wake_all(&the.word);
         return;
     }
+    int saved_errno = errno; /* free keeps it */
     if (!the.fork_handled)
         the.fork_handled = pthread_atfork(NULL, NULL, child) == 0;
     bool started = the.fork_handled && pa_thread_start(scavenger, &pa_the_heap, "pyalloc-scav");
     atomic_store_explicit(&d->background, started, memory_order_relaxed);
     atomic_store(&the.running, started); /* if not: slow paths go on releasing */
+    errno = saved_errno;
 }
 
 void pa_scavenge_enable(void)

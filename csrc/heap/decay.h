@@ -64,7 +64,8 @@ PA_INLINE bool pa_decay_is_due(pa_decay *d, uint64_t now_ns)
     return now_ns >= atomic_load_explicit(&d->next_ns, memory_order_relaxed);
 }
 
-/* Slow paths, at their end, with no lock held: tells whoever wants to know of idle memory. */
+/* Slow paths, with no lock held: tells whoever wants to know of idle memory. That may start a thread, which allocates:
+ * before an allocation takes its block in hand, or after a free is over. */
 void pa_decay_notify_slow(pa_decay *d);
 PA_INLINE void pa_decay_notify(pa_decay *d)
 {

@@ -447,11 +447,11 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 {
+    pa_decay_notify(&c->heap->decay);
     pa_lock_acquire(&c->slow);
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
-    pa_decay_notify(&c->heap->decay);
     return s;
 }
 
@@ -471,6 +471,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     pa_span *s = align_pages == 1 ? bin_take(c, npages, npages + npages / 8) : NULL;
     if (s)
         return s;
+    pa_decay_notify(&c->heap->decay);
     pa_lock_acquire(&c->slow);
     tick(c, 0);
     give_up_idle(c, npages);
@@ -482,7 +483,6 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     if (s)
         pa_span_format_large(s);
     pa_lock_release(&c->slow);
-    pa_decay_notify(&c->heap->decay);
     return s;
 }
 

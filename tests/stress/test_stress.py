@@ -23,6 +23,7 @@ RUNS = {
     "protocol": {"plain": [], "asan": [], "tsan": []},
     "exitfree": {"plain": ["100"], "asan": ["20"], "tsan": ["8"]},
     "realloc": {"plain": ["8000"], "asan": ["1500"], "tsan": ["1000"]},
+    "scavenge": {"plain": ["120", "3"], "asan": ["60", "2"], "tsan": ["60", "2", "0"]},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
 }
