@@ -213,7 +213,7 @@ def print_report(report):
               f"{verdict(row['ratio'], row['bar'])}")
     if "memory" in report:
         m = report["memory"]
-        print(f"{m['ratio']:6.2f} x  memory of {m['nodes']:,} nodes        {m['bytes_per_node']:8.1f} B, "
+        print(f"{m['ratio']:6.3f} x memory of {m['nodes']:,} nodes        {m['bytes_per_node']:8.1f} B, "
               f"slots {m['slots_bytes_per_node']:8.1f} B a node{verdict(m['ratio'], m['bar'])}")
         print(f"{m['peak_ratio']:6.2f} x  peak memory while building;  {m['build_ratio']:.2f} x the time to build")
     if "pause" in report:

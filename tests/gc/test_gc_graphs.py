@@ -15,8 +15,8 @@ MUTATIONS = [
     ("tsan", "1", 4, 5), ("tsan", "2", -1, -1), ("tsan", "1", 0, 100),
 ]
 SOAKS = [
-    *[("plain", "8", mode, gogc) for mode in MODES.values() for gogc in (1, 1000)],
-    ("plain", "20", -1, -1), ("asserts", "20", -1, -1), ("asan", "20", 4, 1), ("tsan", "20", 4, 10),
+    *[("plain", "4", mode, gogc) for mode in MODES.values() for gogc in (1, 1000)],
+    ("plain", "12", -1, -1), ("asserts", "12", -1, -1), ("asan", "12", 4, 1), ("tsan", "12", 4, 10),
 ]
 
 

@@ -5,9 +5,9 @@ by inside = 1 and then looks at its flag; the stopper sets the flags and then lo
 the other's store, and stores wait in a buffer while later loads go ahead: that is the whole difficulty.  Instead of a
 fence at every entry, the stopper makes all other threads execute one, by membarrier.
 
-Memory: up to `room` stores go to the buffer of their thread and reach memory one by one, in any order but for stores to the same
-word and for a store-release, which waits for all stores before it.  A fence, or membarrier for its target, empties
-the buffer.  Loads see the own buffer first; acquire loads are in order, as all loads here.
+Memory: up to `room` stores go to the buffer of their thread and reach memory one by one, in any order but for stores
+to the same word and for a store-release, which waits for all stores before it.  A fence, or membarrier for its
+target, empties the buffer.  Loads see the own buffer first; acquire loads are in order, as all loads here.
 
 Inside, a thread changes a pair of words one after the other, so they are equal when it is not inside; the stopper
 looks at them while the world is stopped, and writes a word that who is inside later must see.
@@ -91,7 +91,8 @@ class Model:
 
     def initial(self) -> State:
         words = [f"{name}{t}" for name in ("inside", "flag") for t in range(self.nthreads)]
-        return State(tuple(sorted((word, 0) for word in [*words, "first", "second", "written"])), ((),) * (self.nthreads + 1),
+        words += ["first", "second", "written"]
+        return State(tuple(sorted((word, 0) for word in words)), ((),) * (self.nthreads + 1),
                      ("idle",) * (self.nthreads + 1), 0)
 
     def canonical(self, state: State) -> State:

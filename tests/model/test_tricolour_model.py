@@ -12,8 +12,8 @@ STEPS = {"load root", "load", "drop", "allocate", "store", "the cycle begins", "
 SAFE = {
     "hybrid": "Go 1.8: frames are scanned once, one by one",
     "hybrid, both before the write": "what pa_store does",
-    "hybrid, new value only while the frame is grey": "the proposal's condition; a white object in a black frame always "
-                                                      "has another protector, whose deletion shades it",
+    "hybrid, new value only while the frame is grey":
+        "the proposal's condition; a white object in a black frame has another protector, whose deletion shades it",
     "insertion, rescan": "Go 1.5 and 1.6: frames are black when marking ends, at the price of a long stop",
     "deletion, frames scanned together": "a snapshot at the beginning: all frames in one stop",
 }
