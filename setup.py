@@ -47,8 +47,14 @@ CORE_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-fno-s
               "-ftls-model=initial-exec", "-fno-plt", "-pthread", *NO_BUILTIN, *WARNINGS, *SANITIZE_FLAGS]
 
 
+# What a program that only allocates never calls is linked last, so that its pages need not be read in.
+SELDOM = re.compile(r"/(gc|preload)/|/(gc_\w+|mallocgc|report|summary|managed|object|special|gcside|check|walk|fork|"
+                    r"gcproc|gcwork|roots|stw)\.c$")
+
+
 def sources(*layers):
-    return sorted(path for layer in layers for path in glob(f"csrc/{layer}/*.c"))
+    found = sorted(path for layer in layers for path in glob(f"csrc/{layer}/*.c"))
+    return sorted(found, key=lambda path: bool(SELDOM.search(path)))
 
 
 def headers():
@@ -156,7 +162,8 @@ def library():
         extra_compile_args=CORE_FLAGS,
         extra_link_args=["csrc/preload/aliases.ld", "-Wl,--version-script=csrc/libpyalloc.map",
                          "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", "-ldl",
-                         *SANITIZE_FLAGS],
+                         # One segment for code and constants: fewer mappings and pages in every small program.
+                         "-Wl,-z,noseparate-code", *SANITIZE_FLAGS],
     )
 
 

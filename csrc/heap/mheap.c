@@ -326,6 +326,24 @@ void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
     pa_lock_release(&h->lock);
 }
 
+/* [end, end + more) where its pages reach beyond the last arena: takes what is left of that one, and a new arena
+ * behind it if the OS has the place. */
+static bool extend_by_arena_locked(pa_heap *h, uintptr_t end, size_t more, size_t *scavenged_pages)
+{
+    uintptr_t limit = h->last_arena->base + PA_ARENA_BYTES;
+    if (end > limit || more <= (limit - end) >> PA_PAGE_SHIFT)
+        return false;
+    size_t left = (limit - end) >> PA_PAGE_SHIFT, left_scavenged = 0, rest_scavenged = 0;
+    if (left && !pa_pagealloc_alloc_at(&h->pages, end, left, &left_scavenged))
+        return false;
+    if (grow_locked(h, more - left) && pa_pagealloc_alloc_at(&h->pages, limit, more - left, &rest_scavenged)) {
+        *scavenged_pages = left_scavenged + rest_scavenged;
+        return true;
+    }
+    free_run_locked(h, end, left, left_scavenged == left);
+    return false;
+}
+
 bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
 {
     PA_ASSERT(s->size_class == 0 && npages > s->npages);
@@ -334,7 +352,8 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
         return false;
     uintptr_t end = s->base + pa_span_bytes(s);
     pa_lock_acquire(&h->lock);
-    bool ok = pa_pagealloc_alloc_at(&h->pages, end, more, &scavenged_pages);
+    bool ok = pa_pagealloc_alloc_at(&h->pages, end, more, &scavenged_pages) ||
+              extend_by_arena_locked(h, end, more, &scavenged_pages);
     pa_lock_release(&h->lock);
     if (!ok)
         return false;

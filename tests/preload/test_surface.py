@@ -102,3 +102,9 @@ def test_what_malloc_says_about_itself(compiled, preloaded):
         assert int(size.get("from")) <= int(size.get("to")) and int(size.get("count")) > 0
         assert int(size.get("total")) == int(size.get("count")) * int(size.get("to"))
     assert int(root.find("system[@type='current']").get("size")) <= int(root.find("aspace[@type='total']").get("size"))
+
+
+def test_realloc_grows_large_blocks_where_they_are(compiled, preloaded):
+    result = preloaded([compiled("growing.c")])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(result.stdout) < 1.1 * 256 * 1024
