@@ -39,6 +39,21 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) ->
         time.sleep(0.02)
 
 
+def uses_library(pid: int) -> bool:
+    try:
+        return "libpyalloc.so" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:  # it is gone already
+        return False
+
+
+def children_of(pid: int) -> "list[int]":
+    try:
+        return [int(word) for task in Path(f"/proc/{pid}/task").iterdir()
+                for word in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
 class Server:
     """A server process in the foreground that listens on a port of loopback; with a library to preload, its maps must
     name it. Ends with the with statement."""
@@ -59,8 +74,7 @@ class Server:
                                         stderr=subprocess.DEVNULL)
         try:
             wait_for(self._listens, f"{self.command[0]} on port {self.port}")
-            maps = Path(f"/proc/{self.process.pid}/maps").read_text()
-            assert ("libpyalloc.so" in maps) == bool(self.library)
+            assert uses_library(self.process.pid) == bool(self.library)
         except BaseException:
             self.__exit__()
             raise
