@@ -88,6 +88,7 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
         if (idx < s->nelems) { /* the empty span has none */
             s->alloc_count++;
             *from = s;
+            PA_YIELD(GC_SLOT_TAKEN);
             return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
         }
         if (!refill(p, kind, size_class))

@@ -2,7 +2,8 @@
  *
  * The first thread other than the case's that comes to the chosen point in turn is held there.  It goes on after
  * STEPS_AT_POINT steps of the case, or when the case made none for PATIENCE_NS: then the case waits for the collector
- * (a stop), and holding on would be a deadlock.  At points of mutators (GC_STORE, GC_WEAK_GET) the case's own thread
+ * (a stop), and holding on would be a deadlock.  At points of mutators (GC_STORE, GC_WEAK_GET,
+ * GC_SLOT_TAKEN) the case's own thread
  * is held instead, now and then, until the collector's phase moves or PATIENCE_NS are over.
  */
 #ifndef PA_LITMUS_HOLD_H
@@ -25,7 +26,10 @@ static atomic_bool hold_is_on, hold_occupied;
 static atomic_ulong hold_steps, hold_arrivals, hold_full;
 static _Thread_local bool hold_me_not;
 
-static bool is_of_mutators(int point) { return point == PA_YIELD_GC_STORE || point == PA_YIELD_GC_WEAK_GET; }
+static bool is_of_mutators(int point)
+{
+    return point == PA_YIELD_GC_STORE || point == PA_YIELD_GC_WEAK_GET || point == PA_YIELD_GC_SLOT_TAKEN;
+}
 
 static void hold_myself(void)
 {
