@@ -79,7 +79,7 @@ int main(int argc, char **argv)
     REQUIRE(late.mcache_sys <= (uint64_t)(at_once + 2) * sizeof(pa_proc), "%" PRIu64, late.mcache_sys);
     REQUIRE(late.threads == 1, "%" PRIu64, late.threads);
     if (!STRESS_SANITIZED)
-        REQUIRE(late_rss <= early_rss + 4 * PA_MIB, "%zu -> %zu", early_rss, late_rss);
+        REQUIRE(late_rss <= early_rss + 2 * PA_MIB, "%zu -> %zu", early_rss, late_rss);
     heap_must_be_empty();
     printf("storm: %ld threads, heap_sys %" PRIu64 " MiB, mcache_sys %" PRIu64 ", RSS %zu -> %zu KiB\n", total,
            late.heap_sys / PA_MIB, late.mcache_sys, early_rss / 1024, late_rss / 1024);
