@@ -160,6 +160,7 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
             return NULL;
         if (s->npages >= min_pages) {
             pa_mcache_bin_pop(c, i);
+            c->bin_takes++;
             pa_span_set_state(s, PA_SPAN_MANUAL);
             return s;
         }

@@ -43,7 +43,7 @@ struct pa_mcache {
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
     int32_t bin_cap_pages;
-    uint32_t bin_takes;                 /* since the cap was last adapted */
+    uint32_t bin_takes;                 /* spans taken for reuse, not drained, since the cap was last adapted */
     uint32_t outbox_count;              /* slots in use */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
     struct pa_gcproc *gc;               /* managed half (world/gcproc.h); a constant until it is first used */
@@ -91,7 +91,6 @@ PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
     pa_span *s = c->bin[i];
     c->bin[i] = s->next;
     c->bin_room_pages += (int32_t)s->npages;
-    c->bin_takes++;
     return s;
 }
 
@@ -115,6 +114,7 @@ PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
     if (PA_UNLIKELY(!c->bin[i] || c->bin[i]->npages < npages))
         return NULL;
     pa_span *s = pa_mcache_bin_pop(c, i);
+    c->bin_takes++;
     pa_span_set_state(s, PA_SPAN_MANUAL);
     return s;
 }
