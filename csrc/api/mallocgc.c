@@ -75,6 +75,14 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     return s;
 }
 
+/* The OS refused memory: what is garbage may be enough. Once an allocation. */
+static PA_COLD void collect_for_room(pa_proc *p)
+{
+    pa_world_leave(p);
+    pa_gc_run_forced();
+    pa_world_enter(p);
+}
+
 /* A free slot, not zeroed; its span in *from. Polls. */
 static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span **from)
 {
@@ -82,7 +90,7 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
     if (!pa_world_is_inside_checked(p))
         abort_outside();
     pa_world_poll(p);
-    for (;;) {
+    for (bool tried = false;;) {
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
         uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
         if (idx < s->nelems) { /* the empty span has none */
@@ -91,8 +99,12 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
             PA_YIELD(GC_SLOT_TAKEN);
             return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
         }
-        if (!refill(p, kind, size_class))
+        if (refill(p, kind, size_class))
+            continue;
+        if (tried)
             return NULL;
+        collect_for_room(p);
+        tried = true;
     }
 }
 
@@ -196,6 +208,10 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_sweep_pay(span_bytes);
     pay_and_trigger(p, span_bytes);
     pa_span *s = pa_managed_take_large(p->cache.heap, nbytes);
+    if (!s && nbytes <= PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT) {
+        collect_for_room(p);
+        s = pa_managed_take_large(p->cache.heap, nbytes);
+    }
     if (s && s->needs_zero)
         zero_pages(p, s->base, span_bytes);
     if (!s || !pa_managed_make_large(p->cache.heap, s, kind))
@@ -298,8 +314,23 @@ static size_t tiny_align(size_t nbytes)
     return nbytes % 8 == 0 ? 8 : nbytes % 4 == 0 ? 4 : nbytes % 2 == 0 ? 2 : 1;
 }
 
-static PA_NOINLINE void *new_tiny_block(size_t nbytes)
+/* The rest of the current block, SIZE_MAX when it is too small. */
+PA_INLINE size_t tiny_fit(const pa_gcproc *g, size_t nbytes)
 {
+    size_t offset = pa_round_up(g->tiny_offset, tiny_align(nbytes));
+    return g->tiny && offset + nbytes <= PA_TINY_BYTES ? offset : SIZE_MAX;
+}
+
+/* While marking, or a new block. */
+static PA_NOINLINE void *new_tiny_slow(size_t nbytes)
+{
+    pa_gcproc *inside = pa_current_mcache->gc;
+    size_t offset = pa_gcproc_may_go_on(inside) ? tiny_fit(inside, nbytes) : SIZE_MAX;
+    if (offset != SIZE_MAX) { /* marking: the block may be white */
+        inside->tiny_offset = (uint32_t)(offset + nbytes);
+        pa_barrier_mark_new(inside->tiny);
+        return (void *)(inside->tiny + offset);
+    }
     char *block = new_plain(PA_KIND_NOSCAN, PA_TINY_BYTES);
     if (!block)
         return NULL;
@@ -317,12 +348,12 @@ PA_EXPORT void *pa_new_bytes(size_t nbytes)
         pa_gcproc *g = pa_current_mcache->gc;
         if (nbytes == 0)
             nbytes = 1;
-        size_t offset = pa_round_up(g->tiny_offset, tiny_align(nbytes));
-        if (PA_LIKELY(g->tiny && offset + nbytes <= PA_TINY_BYTES && pa_gcproc_may_go_on(g) && !g->marking)) {
+        size_t offset = tiny_fit(g, nbytes);
+        if (PA_LIKELY(offset != SIZE_MAX && pa_gcproc_may_go_on(g) && !g->marking)) {
             g->tiny_offset = (uint32_t)(offset + nbytes);
             return (void *)(g->tiny + offset);
         }
-        return new_tiny_block(nbytes);
+        return new_tiny_slow(nbytes);
     }
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
         return new_large(PA_KIND_NOSCAN, nbytes, NULL);

@@ -12,6 +12,7 @@
 
 /* Ranks, lowest first; DESIGN section 3 has the whole order, this is the part that exists. */
 #define PA_LOCK_RANKS(X) \
+    X(GC_FORK)           \
     X(GC_CYCLE)          \
     X(WORLD)             \
     X(GC)                \

@@ -309,14 +309,14 @@ static void write_down(const pa_cycle_record *r, uint64_t forced_batch)
     gc->cycles++;
     gc->forced_cycles += r->forced;
     gc->forced_done = forced_batch;
-    gc->last_end_ns = pa_clock_now_ns();
+    uint64_t now_ns = pa_clock_now_ns(), all_ns = (now_ns - gc->last_end_ns) * gc->pacer.processors;
+    gc->last_end_ns = now_ns;
     gc->last_end_unix_ns = pa_clock_unix_ns();
     gc->total_assist_ns += r->assist_cpu_ns;
     gc->total_background_ns += r->background_cpu_ns;
     gc->total_idle_ns += r->idle_cpu_ns;
     gc->total_stopped_cpu_ns += (r->sweep_stop_ns + r->mark_stop_ns) * gc->pacer.processors;
     uint64_t gc_ns = r->assist_cpu_ns + r->background_cpu_ns;
-    uint64_t all_ns = (r->mark_ns + r->sweep_stop_ns + r->mark_stop_ns) * gc->pacer.processors;
     pa_limiter_add(&gc->limiter, gc_ns, all_ns > gc_ns ? all_ns - gc_ns : 0);
     pa_lock_release(&gc->lock);
 }

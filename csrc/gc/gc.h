@@ -59,7 +59,7 @@ typedef struct pa_collector {
     _Atomic bool wanted;        /* the trigger was reached */
     _Atomic uint32_t done_word; /* futex, bumped when a cycle is over */
     uint64_t forced_requested, forced_done;
-    bool driver_started, running;
+    bool driver_started;
     pa_lock cycle_lock;         /* rank GC_CYCLE: one cycle or mode change at a time */
     uint64_t cycles, forced_cycles;
     uint64_t last_end_unix_ns, last_end_ns;
@@ -84,8 +84,7 @@ typedef struct pa_collector {
     _Atomic uint64_t scanned_bytes, root_scanned_bytes, marked_bytes; /* this cycle */
     _Atomic uint64_t assist_cpu_ns, background_cpu_ns, idle_cpu_ns;   /* this cycle */
     uint64_t live_at_start;
-    bool handshake_flushed;
-    unsigned worker_count;      /* threads besides the driver; under lock */
+    unsigned worker_count;      /* threads besides the driver; under cycle_lock */
     _Atomic unsigned markers;   /* that may mark this cycle, driver included */
 
     /* ---- History ---- */

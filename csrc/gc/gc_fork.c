@@ -1,8 +1,9 @@
 /* gc_fork.c - the collector on both sides of fork(2).
  *
- * Owns nothing; its handlers are installed with the first managed object, after those of world/fork.c, so that its
- * prepare runs before theirs.  Before the fork the collector's threads come to rest (between two slices, so a
- * long collection need not be waited out), the world is stopped, and the settings' lock is taken.
+ * Owns the lock that lets one fork go at a time; its handlers are installed with the first managed
+ * object, after those of world/fork.c, so that its prepare runs before theirs.  Before the fork the
+ * collector's threads come to rest (between two slices, so a long collection need not be waited out),
+ * the world is stopped, and the settings' lock is taken.
  *
  * The child has none of those threads.  A sweep in progress simply goes on there; a marking in progress is given
  * up: barrier off, grey objects forgotten, mark bits cleared, as if the cycle had never begun.  Frames of
@@ -14,32 +15,33 @@
 #include "heap/managed.h"
 
 static struct {
+    pa_lock lock;           /* rank GC_FORK: one fork at a time, from prepare to parent or child */
     bool was_inside;        /* the forking thread: it is outside during the fork */
-} fork_state;
+} forking = {.lock = PA_LOCK_INIT(GC_FORK)};
 
 static void prepare(void)
 {
     pa_proc *self = pa_world_self();
-    fork_state.was_inside = pa_world_is_inside_checked(self);
-    if (fork_state.was_inside)
+    bool was_inside = pa_world_is_inside_checked(self);
+    if (was_inside)
         pa_world_leave(self);
+    pa_lock_acquire(&forking.lock);
+    forking.was_inside = was_inside;
     pa_world_gc_hold();
     pa_world_stop(NULL);
     pa_lock_acquire(&pa_the_gc.lock);
 }
 
-static void come_back(void)
-{
-    if (fork_state.was_inside)
-        pa_world_enter(pa_world_self());
-}
 
 static void parent(void)
 {
     pa_lock_release(&pa_the_gc.lock);
     pa_world_start();
     pa_world_gc_release();
-    come_back();
+    bool was_inside = forking.was_inside;
+    pa_lock_release(&forking.lock);
+    if (was_inside)
+        pa_world_enter(pa_world_self());
 }
 
 static void clear_marks(void *unused, pa_span *s)
@@ -97,7 +99,9 @@ static void child(void)
     gc->forced_done = gc->forced_requested;
     if (atomic_load(&gc->phase) != PA_PHASE_OFF)
         give_up_marking();
-    come_back();
+    pa_lock_reset_child(&forking.lock);
+    if (forking.was_inside)
+        pa_world_enter(pa_world_self());
 }
 
 void pa_gc_install_fork(void)

@@ -52,17 +52,23 @@ static bool may_sleep(pa_heap *h)
     return idle;
 }
 
-static void trace(uint64_t piece_bytes, uint64_t total_bytes, uint64_t left_bytes)
+/* Go's line: work since the last line, bytes of address space released now, share of the backed heap in use. */
+static void trace(pa_heap *h, uint64_t piece_bytes)
 {
     char room[160];
+    pa_lock_acquire(&h->lock);
+    uint64_t released_pages = h->pages.scavenged_pages;
+    uint64_t inuse_pages = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
+    uint64_t backed_pages = (h->arena_count << (PA_ARENA_SHIFT - PA_PAGE_SHIFT)) - released_pages;
+    pa_lock_release(&h->lock);
     pa_text t = PA_TEXT(room);
     pa_text_str(&t, "scav ");
     pa_text_uint(&t, piece_bytes / PA_KIB, 10);
     pa_text_str(&t, " KiB work (bg), 0 KiB work (eager), ");
-    pa_text_uint(&t, left_bytes / PA_KIB, 10);
-    pa_text_str(&t, " KiB left, ");
-    pa_text_uint(&t, total_bytes / PA_KIB, 10);
-    pa_text_str(&t, " KiB in all");
+    pa_text_uint(&t, (released_pages << PA_PAGE_SHIFT) / PA_KIB, 10);
+    pa_text_str(&t, " KiB now, ");
+    pa_text_uint(&t, backed_pages ? inuse_pages * 100 / backed_pages : 100, 10);
+    pa_text_str(&t, "% util");
     pa_text_write_line(&t, STDERR_FILENO);
 }
 
@@ -122,7 +128,7 @@ static void *scavenger(void *argument)
         atomic_fetch_add_explicit(&the.looks, 1, memory_order_relaxed);
         uint64_t released = work(h, from_ns, &left_bytes);
         if (released && pa_the_options.scavtrace > 0)
-            trace(released, pa_racy_load(&h->released_bytes_total), left_bytes);
+            trace(h, released);
         uint64_t now_ns = pa_clock_now_ns();
         rest(spend(&b, now_ns, now_ns - from_ns, left_bytes), left_bytes);
     }

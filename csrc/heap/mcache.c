@@ -96,17 +96,17 @@ static void drain_bins(pa_mcache *c, int32_t keep_pages)
     pa_mheap_free_span_list(c->heap, dead);
 }
 
-/* A thread that takes from its bins may keep more, one that only fills them keeps little. */
+/* A thread that asks for spans may keep more, one that only fills its bins keeps little. */
 static void adapt_bin_cap(pa_mcache *c)
 {
-    int32_t pages = binned_pages(c), cap = c->bin_takes ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
+    int32_t pages = binned_pages(c), cap = c->bin_wants ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
     if (cap < PA_BIN_CAP_MIN_PAGES)
         cap = PA_BIN_CAP_MIN_PAGES;
     if (cap > PA_BIN_CAP_MAX_PAGES)
         cap = PA_BIN_CAP_MAX_PAGES;
     c->bin_cap_pages = cap;
     c->bin_room_pages = cap - pages;
-    c->bin_takes = 0;
+    c->bin_wants /= 2; /* a batch of n that is freed at once may double the cap about log n times */
 }
 
 /* The span freed last is kept even if it is larger than the cap: the likeliest to be wanted again. */
@@ -160,7 +160,7 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
             return NULL;
         if (s->npages >= min_pages) {
             pa_mcache_bin_pop(c, i);
-            c->bin_takes++;
+            c->bin_wants++;
             pa_span_set_state(s, PA_SPAN_MANUAL);
             return s;
         }
@@ -325,11 +325,11 @@ static void answer_trim(pa_mcache *c)
 /* Spans that this thread kept for reuse and did not reuse for a whole round of decay. */
 static void give_up_unused(pa_mcache *c)
 {
-    if (c->bin_takes == c->decay_takes) {
+    if (c->bin_wants == c->decay_wants) {
         retire_empty_currents(c);
         drain_bins(c, 0);
     }
-    c->decay_takes = c->bin_takes;
+    c->decay_wants = c->bin_wants;
 }
 
 static void decay(pa_mcache *c)
@@ -397,6 +397,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
     if (!s) {
+        c->bin_wants++;
         give_up_idle(c, run_pages);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
@@ -474,6 +475,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
         return s;
     pa_decay_notify(&c->heap->decay);
     pa_lock_acquire(&c->slow);
+    c->bin_wants++;
     tick(c, 0);
     give_up_idle(c, npages);
     s = pa_mheap_alloc_span(c->heap, npages, align_pages);

@@ -43,14 +43,14 @@ struct pa_mcache {
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
     int32_t bin_cap_pages;
-    uint32_t bin_takes;                 /* spans taken for reuse, not drained, since the cap was last adapted */
+    uint32_t bin_wants;                 /* spans asked for, found or not; halved when the cap is adapted */
     uint32_t outbox_count;              /* slots in use */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
     struct pa_gcproc *gc;               /* managed half (world/gcproc.h); a constant until it is first used */
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
-    uint32_t decay_round, decay_takes;  /* heap's decay.round when last looked through, and bin_takes then */
+    uint32_t decay_round, decay_wants;  /* heap's decay.round when last looked through, and bin_wants then */
     pa_lock slow;                       /* rank PROC_SLOW; held in slow paths, uncontended but for fork */
     pa_heap *heap;
     pa_page_stock stock;
@@ -114,7 +114,7 @@ PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
     if (PA_UNLIKELY(!c->bin[i] || c->bin[i]->npages < npages))
         return NULL;
     pa_span *s = pa_mcache_bin_pop(c, i);
-    c->bin_takes++;
+    c->bin_wants++;
     pa_span_set_state(s, PA_SPAN_MANUAL);
     return s;
 }

@@ -63,11 +63,6 @@ PA_INLINE uintptr_t pa_gcwork_get(pa_gcwork *w)
     return b->entries[--b->count];
 }
 
-PA_INLINE bool pa_gcwork_is_empty(const pa_gcwork *w)
-{
-    return (!w->current || w->current->count == 0) && (!w->spare || w->spare->count == 0);
-}
-
 PA_INLINE uint64_t pa_workpool_full_count(pa_workpool *pool)
 {
     return atomic_load_explicit(&pool->full_count, memory_order_acquire);

@@ -178,14 +178,6 @@ void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argumen
     pa_lock_release(&pa_the_world.lock);
 }
 
-unsigned pa_world_inside_count(void)
-{
-    unsigned n = 0;
-    for (pa_proc *p = first_proc(); p; p = p->next_all)
-        n += atomic_load_explicit(&gcproc_of(p)->inside, memory_order_relaxed); /* the constant's is 0 */
-    return n;
-}
-
 /* ---- The collector's own threads ---- */
 
 void pa_world_gc_begin(void)

@@ -46,17 +46,9 @@ void pa_world_start(void);
 void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argument);
 /* Calls visit for each managed P. The world is stopped. */
 void pa_world_each_stw(void (*visit)(pa_proc *p, void *argument), void *argument);
-/* Ps inside now; a guess. */
-unsigned pa_world_inside_count(void);
-
 /* A thread of the collector is about to touch the heap / has stopped doing so. begin waits while fork holds. */
 void pa_world_gc_begin(void);
 void pa_world_gc_end(void);
-/* Did fork ask for rest? Then end and begin again soon. */
-PA_INLINE bool pa_world_gc_should_rest(void)
-{
-    return atomic_load_explicit(&pa_the_world.gc_hold, memory_order_relaxed) != 0;
-}
 /* fork: waits until no thread of the collector is at work; and lets them go on. */
 void pa_world_gc_hold(void);
 void pa_world_gc_release(void);
@@ -65,12 +57,7 @@ void pa_world_reset_child(pa_proc *p);
 
 PA_INLINE pa_proc *pa_world_self(void) { return (pa_proc *)pa_current_mcache; }
 
-PA_INLINE bool pa_world_is_inside(const pa_proc *p)
-{
-    return atomic_load_explicit(&((pa_proc *)(uintptr_t)p)->cache.gc->inside, memory_order_relaxed) != 0;
-}
-
-/* The same for a thread that may have no P. */
+/* Is the thread of p, which may be a constant, inside? */
 PA_INLINE bool pa_world_is_inside_checked(const pa_proc *p)
 {
     return p && atomic_load_explicit(&p->cache.gc->inside, memory_order_relaxed) != 0;

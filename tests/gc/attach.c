@@ -299,11 +299,36 @@ static _Noreturn void in_child(mine *m, bool inside, long nth)
     _exit(0);
 }
 
-static void forks(long count, long workers, bool inside)
+/* Another thread that forks, now inside and now outside: two forks may meet. */
+static void *fork_too(void *argument)
+{
+    (void)argument;
+    for (long i = 0; !atomic_load(&workers_stop); i++) {
+        if (i % 2)
+            enter();
+        pid_t pid = fork();
+        REQUIRE(pid >= 0);
+        REQUIRE(pa_is_inside() == (i % 2 == 1), "fork %ld", i);
+        if (pid == 0) {
+            if (i % 2)
+                pa_leave();
+            pa_gc();
+            check_heap();
+            _exit(0);
+        }
+        if (i % 2)
+            pa_leave();
+        int status;
+        REQUIRE(waitpid(pid, &status, 0) == pid && status == 0, "child %ld: %#x", i, (unsigned)status);
+    }
+    return NULL;
+}
+
+static void forks(long count, long workers, bool inside, long forkers)
 {
     static mine m;
     pthread_t ids[16];
-    REQUIRE(workers <= 16);
+    REQUIRE(workers + forkers <= 16);
     enter();
     pa_frame_push(&m.frame, m.slots, 2);
     make_list(&m.slots[0], 1 << 24, LIST);
@@ -317,6 +342,8 @@ static void forks(long count, long workers, bool inside)
     pa_leave();
     for (long i = 0; i < workers; i++)
         ids[i] = start(work, (void *)(uintptr_t)(i + 10));
+    for (long i = 0; i < forkers; i++)
+        ids[workers + i] = start(fork_too, NULL);
     for (long i = 0; i < count; i++) {
         if (inside)
             enter();
@@ -337,7 +364,7 @@ static void forks(long count, long workers, bool inside)
         REQUIRE(status == 0, "child %ld: %#x", i, (unsigned)status);
     }
     atomic_store(&workers_stop, true);
-    for (long i = 0; i < workers; i++)
+    for (long i = 0; i < workers + forkers; i++)
         join(ids[i]);
     enter();
     check_mine(&m);
@@ -365,7 +392,8 @@ int main(int argc, char **argv)
     else if (strcmp(name, "exits") == 0)
         exits(threads ? threads : 200);
     else if (strcmp(name, "fork") == 0)
-        forks(option(argc, argv, "forks", 20), option(argc, argv, "workers", 2), option(argc, argv, "inside", 0));
+        forks(option(argc, argv, "forks", 20), option(argc, argv, "workers", 2), option(argc, argv, "inside", 0),
+              option(argc, argv, "forkers", 0));
     else
         REQUIRE(false, "no such case");
     unsigned long cycles = stop_collecting(&other);

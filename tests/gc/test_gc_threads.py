@@ -47,6 +47,11 @@ def test_fork_during_a_cycle(built, variant, forks, inside):
     attach(built, variant, "fork", forks=forks, inside=inside)
 
 
+@pytest.mark.parametrize("variant", ["plain", "asserts"])
+def test_several_threads_fork_at_once(built, variant):
+    attach(built, variant, "fork", forks=30, workers=1, forkers=2)
+
+
 @ALL_MODES
 def test_fork_in_every_mode(built, mode):
     attach(built, "asserts", "fork", forks=6, mode=mode)
