@@ -108,8 +108,8 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
     }
 }
 
-/* A slot's bytes: 8, or a multiple of 16 but for 24. Stores that overlap, and no loop: the compiler would make a slow
- * string instruction of one. */
+/* A slot's bytes: 8, or a multiple of 16. Stores that overlap, and no loop: the compiler would make a slow string
+ * instruction of one. */
 PA_INLINE void zero(void *object, size_t nbytes)
 {
     typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias));
