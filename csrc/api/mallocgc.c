@@ -75,12 +75,13 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     return s;
 }
 
-/* The OS refused memory: what is garbage may be enough. Once an allocation. */
-static PA_COLD void collect_for_room(pa_proc *p)
+/* The OS refused memory: what is garbage may be enough. Once an allocation; false: no use. */
+static PA_COLD bool collect_for_room(pa_proc *p)
 {
     pa_world_leave(p);
-    pa_gc_run_forced();
+    bool collected = pa_gc_run_for_room();
     pa_world_enter(p);
+    return collected;
 }
 
 /* A free slot, not zeroed; its span in *from. Polls. */
@@ -102,8 +103,9 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
         if (refill(p, kind, size_class))
             continue;
         if (tried)
+            pa_gc_room_was_in_vain();
+        if (tried || !collect_for_room(p))
             return NULL;
-        collect_for_room(p);
         tried = true;
     }
 }
@@ -208,9 +210,10 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_sweep_pay(span_bytes);
     pay_and_trigger(p, span_bytes);
     pa_span *s = pa_managed_take_large(p->cache.heap, nbytes);
-    if (!s && nbytes <= PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT) {
-        collect_for_room(p);
+    if (!s && nbytes <= PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT && collect_for_room(p)) {
         s = pa_managed_take_large(p->cache.heap, nbytes);
+        if (!s)
+            pa_gc_room_was_in_vain();
     }
     if (s && s->needs_zero)
         zero_pages(p, s->base, span_bytes);

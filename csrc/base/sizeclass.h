@@ -14,6 +14,13 @@ extern PA_HIDDEN const uint16_t pa_class_objects[67];      /* objects in a span 
 extern PA_HIDDEN const uint8_t pa_class_cap_pages[67];     /* longest run of an explicit span */
 extern PA_HIDDEN const uint64_t pa_class_magic[67];        /* ceil(2^64 / object_bytes) */
 
+/* What a marker needs of a class, in one load. Class 0: one object, whatever its size. */
+typedef struct pa_class_shape {
+    uint32_t magic;             /* ceil(2^32 / object_bytes) */
+    uint16_t object_bytes, objects;
+} pa_class_shape;
+extern PA_HIDDEN const pa_class_shape pa_class_shapes[67];
+
 extern PA_HIDDEN const uint8_t pa_size_to_class8[130];     /* class of up to 1 KiB, by (nbytes + 7) / 8 */
 extern PA_HIDDEN const uint8_t pa_size_to_class128[249];   /* above, by (nbytes - 1024 + 127) / 128 */
 
@@ -29,6 +36,12 @@ PA_INLINE unsigned pa_class_of_size(size_t nbytes)
 PA_INLINE uint32_t pa_class_index_of(unsigned size_class, uint32_t offset)
 {
     return (uint32_t)(((unsigned __int128)offset * pa_class_magic[size_class]) >> 64);
+}
+
+/* The same where the offset lies in a span of span_pages; 0 for class 0. */
+PA_INLINE uint32_t pa_shape_index_of(pa_class_shape shape, uint32_t offset)
+{
+    return (uint32_t)((uint64_t)offset * shape.magic >> 32);
 }
 
 /* Does an object start at byte offset of a span? Precondition: size_class != 0. Any offset < 2^32. */

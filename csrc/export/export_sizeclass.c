@@ -45,6 +45,9 @@ uint32_t pa_export_class_first_wrong_offset(unsigned size_class, uint32_t begin,
     for (uint32_t offset = begin; offset < end; offset++) {
         if (pa_class_index_of(size_class, offset) != offset / size)
             return offset;
+        if (offset < pa_class_span_pages[size_class] * PA_PAGE_BYTES &&
+            pa_shape_index_of(pa_class_shapes[size_class], offset) != offset / size)
+            return offset;
         if (pa_class_is_object_start(size_class, offset) != (offset % size == 0))
             return offset;
     }

@@ -10,7 +10,7 @@ static void compare_span(void *context, pa_span *s)
 {
     (void)context;
     pa_gcside *side = pa_gcside_of(s->base);
-    uint64_t *again = pa_gcside_bits(side, PA_PLANE_CHECK, s->base);
+    uint64_t *again = pa_gcside_bits(side, PA_PLANE_CHECK, s->size_class, s->base);
     for (size_t i = 0; i < pa_div_ceil(s->nelems, 64); i++) {
         uint64_t lost = again[i] & ~s->mark_bits[i];
         if (lost)

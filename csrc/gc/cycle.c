@@ -488,3 +488,21 @@ void pa_gc_run_forced(void)
         pa_thread_wait(&gc->done_word, word, -1);
     }
 }
+
+bool pa_gc_run_for_room(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    uint64_t began_ns = pa_clock_now_ns();
+    if (began_ns < atomic_load_explicit(&gc->room_not_before_ns, memory_order_relaxed))
+        return false;
+    pa_gc_run_forced();
+    atomic_store_explicit(&gc->room_took_ns, pa_clock_now_ns() - began_ns, memory_order_relaxed);
+    return true;
+}
+
+void pa_gc_room_was_in_vain(void)
+{
+    pa_collector *gc = &pa_the_gc;
+    uint64_t took_ns = atomic_load_explicit(&gc->room_took_ns, memory_order_relaxed);
+    atomic_store_explicit(&gc->room_not_before_ns, pa_clock_now_ns() + took_ns, memory_order_relaxed);
+}

@@ -63,6 +63,7 @@ typedef struct pa_collector {
     pa_lock cycle_lock;         /* rank GC_CYCLE: one cycle or mode change at a time */
     uint64_t cycles, forced_cycles;
     uint64_t last_end_unix_ns, last_end_ns;
+    _Atomic uint64_t room_took_ns, room_not_before_ns; /* see pa_gc_run_for_room; relaxed, a guess will do */
     void (*notify)(void *argument); /* cleanups were queued */
     void *notify_argument;
 
@@ -106,6 +107,10 @@ void pa_gc_run_here(void);
 void pa_gc_wake_for_cleanups(void);
 /* One full cycle that begins after the call; waits for it. The caller is outside. */
 void pa_gc_run_forced(void);
+/* The same for an allocation that the OS refused, at most half of the time while it is in vain: false when the last
+ * one was and is not longer ago than it took. in_vain: the allocation was refused again. */
+bool pa_gc_run_for_room(void);
+void pa_gc_room_was_in_vain(void);
 /* Recomputes goal and trigger. Lock held. */
 void pa_gc_commit_locked(void);
 

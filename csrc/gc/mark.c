@@ -19,15 +19,18 @@
 #include "base/bits.h"
 #include "world/proc.h"
 
-enum { RING = 16, SHARE_EVERY = 64 };
+enum { RING = 32, SHARE_EVERY = 4 /* laps */ };
 #define OBLET_BYTES ((size_t)128 * 1024)
 
+/* An object on its way through the ring; base 0: none. */
 typedef struct pending {
     uintptr_t base;
     uint64_t *word;
-    uint64_t bit;
-    uint32_t layout;
-    uint8_t size_class, kind;
+    uint64_t mask;          /* its pointers */
+    uint16_t object_bytes;  /* 0: large */
+    uint16_t scan_bytes;    /* 0: pointer-free */
+    uint8_t bit_idx;        /* in *word */
+    bool awkward;           /* large, conservative, or the pointers are not one mask's */
 } pending;
 
 /* ---- Scanning ---- */
@@ -119,41 +122,78 @@ static PA_NOINLINE void scan_oblet(pa_marker *m, uintptr_t at)
     scan_long(m, o.kind, pa_object_layout(&o), at, end - at > OBLET_BYTES ? at + OBLET_BYTES : end);
 }
 
-static PA_NOINLINE void scan_large_object(pa_marker *m, const pending *p)
+/* Marked before; the object is large, or its pointers are not one mask's. */
+static PA_NOINLINE void scan_awkward(pa_marker *m, uintptr_t base)
 {
-    pa_objref o = {.base = p->base, .size_class = 0};
+    pa_objref o;
+    bool ok = pa_object_resolve(base, &o);
+    PA_CHECK(ok);
     size_t nbytes = pa_object_slot_bytes(&o);
-    m->marked_bytes += nbytes;
-    if (p->kind == PA_KIND_NOSCAN)
+    if (!o.size_class)
+        m->marked_bytes += nbytes;
+    if (o.kind == PA_KIND_NOSCAN)
         return;
     for (size_t at = OBLET_BYTES; at < nbytes; at += OBLET_BYTES)
-        pa_gcwork_put(m->work, (p->base + at) | PA_OBLET_BIT);
-    scan_long(m, p->kind, p->layout, p->base, p->base + (nbytes < OBLET_BYTES ? nbytes : OBLET_BYTES));
+        pa_gcwork_put(m->work, (base + at) | PA_OBLET_BIT);
+    scan_long(m, o.kind, pa_object_layout(&o), base, base + (nbytes < OBLET_BYTES ? nbytes : OBLET_BYTES));
 }
 
-PA_INLINE void mark_and_scan(pa_marker *m, const pending *p)
+/* ---- The work buffer in use, as a stack in two registers ---- */
+
+/* Its count is true only while it is closed. */
+typedef struct stack {
+    uintptr_t *top, *low;
+} stack;
+
+PA_INLINE stack open_stack(const pa_gcwork *w)
 {
-    if (!pa_mark_set(p->word, p->bit))
-        return;
-    if (PA_UNLIKELY(p->size_class == 0)) {
-        scan_large_object(m, p);
-        return;
-    }
-    size_t nbytes = pa_class_object_bytes[p->size_class];
-    m->marked_bytes += nbytes;
-    if (p->kind == PA_KIND_NOSCAN)
-        return;
-    if (PA_UNLIKELY(p->layout < PA_LAYOUT_FIRST_TYPE)) {
-        scan_long(m, p->kind, p->layout, p->base, p->base + nbytes);
-        return;
-    }
-    m->scanned_bytes += nbytes;
-    scan_mask(m, (uintptr_t *)p->base, pa_layout_masks[p->layout]);
+    uintptr_t *low = w->current->entries;
+    return (stack){low + w->current->count, low};
+}
+
+PA_INLINE void close_stack(const pa_gcwork *w, stack s) { w->current->count = (uint64_t)(s.top - s.low); }
+
+static PA_NOINLINE stack push_slow(pa_gcwork *w, stack s, uintptr_t entry)
+{
+    close_stack(w, s);
+    pa_gcwork_put_slow(w, entry);
+    return open_stack(w);
+}
+
+PA_INLINE stack push(pa_gcwork *w, stack s, uintptr_t entry)
+{
+    if (PA_UNLIKELY(s.top == s.low + PA_WORKBUF_ENTRIES))
+        return push_slow(w, s, entry);
+    *s.top++ = entry;
+    return s;
+}
+
+/* The same stack when there is nothing anywhere. */
+static PA_NOINLINE stack fill_slow(pa_gcwork *w, stack s)
+{
+    close_stack(w, s);
+    uintptr_t entry = pa_gcwork_get_slow(w);
+    if (entry)
+        pa_gcwork_put(w, entry);
+    return open_stack(w);
 }
 
 /* ---- The loop ---- */
 
-/* Resolves an entry into a ring slot and asks for its lines. False when it is no object or already marked. */
+/* Sets the mark; true when it was clear. Two markers that come at once may both be told so and both scan, which
+ * finds nothing new; a large object must be cut into oblets once, so there it matters who was first. */
+PA_INLINE bool mark(const pending *p)
+{
+    uint64_t bit = (uint64_t)1 << p->bit_idx;
+    if (__atomic_load_n(p->word, __ATOMIC_RELAXED) & bit)
+        return false;
+    if (PA_UNLIKELY(p->awkward))
+        return pa_mark_set(p->word, bit);
+    __atomic_fetch_or(p->word, bit, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* Resolves an entry into a ring slot and asks for its lines. False when it is no object. */
 PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
 {
     pa_objref o;
@@ -161,48 +201,100 @@ PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
         return false;
     p->base = o.base;
     p->word = pa_object_bit_word(&o, m->plane);
-    p->bit = pa_object_bit(&o);
-    p->size_class = o.size_class;
-    p->kind = o.kind;
+    p->bit_idx = o.idx % 64;
+    p->object_bytes = o.object_bytes;
     __builtin_prefetch(p->word, 1);
-    if (o.kind == PA_KIND_NOSCAN)
+    if (o.kind == PA_KIND_NOSCAN) {
+        p->mask = 0;
+        p->scan_bytes = 0;
+        p->awkward = o.size_class == 0;
         return true;
+    }
     __builtin_prefetch((void *)o.base);
-    p->layout = pa_object_layout(&o);
-    if (PA_UNLIKELY(p->layout == PA_LAYOUT_BITMAP))
+    uint32_t layout = pa_object_layout(&o);
+    p->mask = pa_layout_masks[layout];
+    p->scan_bytes = o.object_bytes;
+    p->awkward = layout < PA_LAYOUT_FIRST_TYPE;
+    if (PA_UNLIKELY(layout == PA_LAYOUT_BITMAP))
         __builtin_prefetch(&o.side->pointer_bits[(o.base & (PA_ARENA_BYTES - 1)) >> 9]);
     return true;
 }
 
+/* Entries that are no object: an oblet is scanned at once, anything else is a foreign word. */
+static PA_NOINLINE stack skip_entry(pa_marker *m, stack s, uintptr_t entry)
+{
+    close_stack(m->work, s);
+    if (entry & PA_OBLET_BIT)
+        scan_oblet(m, entry & ~PA_OBLET_BIT);
+    return open_stack(m->work);
+}
+
+/* Once around the ring: each slot's object is marked and scanned and the slot filled again. Returns how many slots
+ * are in use. */
+PA_INLINE unsigned lap(pa_marker *m, pending ring[RING])
+{
+    stack s = open_stack(m->work);
+    uint64_t scanned_bytes = 0, marked_bytes = 0;
+    unsigned in_use = 0;
+    for (pending *p = ring; p < ring + RING; p++) {
+        if (PA_LIKELY(p->base) && mark(p)) {
+            marked_bytes += p->object_bytes;
+            scanned_bytes += p->scan_bytes;
+            const uintptr_t *from = (const uintptr_t *)p->base;
+            for (uint64_t mask = p->mask; mask; mask &= mask - 1) {
+                uintptr_t value = __atomic_load_n(from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
+                if (value)
+                    s = push(m->work, s, value);
+            }
+            if (PA_UNLIKELY(p->awkward)) {
+                close_stack(m->work, s);
+                scan_awkward(m, p->base);
+                s = open_stack(m->work);
+            }
+        }
+        p->base = 0;
+        if (PA_UNLIKELY(s.top == s.low)) {
+            s = fill_slow(m->work, s);
+            if (s.top == s.low)
+                continue;
+        }
+        uintptr_t entry = *--s.top;
+        if (PA_LIKELY(prepare(m, entry, p)))
+            in_use++;
+        else
+            s = skip_entry(m, s, entry);
+    }
+    close_stack(m->work, s);
+    m->scanned_bytes += scanned_bytes;
+    m->marked_bytes += marked_bytes;
+    return in_use;
+}
+
 bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
 {
-    pending ring[RING];
-    unsigned head = 0, count = 0, until_share = SHARE_EVERY;
-    uint64_t end = m->scanned_bytes + budget_bytes;
-    for (;;) {
-        while (count < RING) {
-            uintptr_t entry = pa_gcwork_get(m->work);
-            if (!entry)
-                break;
-            if (PA_UNLIKELY(entry & PA_OBLET_BIT))
-                scan_oblet(m, entry & ~PA_OBLET_BIT);
-            else
-                count += prepare(m, entry, &ring[(head + count) % RING]);
-        }
-        if (!count)
+    if (!m->work->current) {
+        uintptr_t entry = pa_gcwork_get_slow(m->work);
+        if (!entry)
             return true;
-        mark_and_scan(m, &ring[head]);
-        head = (head + 1) % RING;
-        count--;
+        pa_gcwork_put(m->work, entry);
+    }
+    pending ring[RING] = {{0}};
+    uint64_t end = m->scanned_bytes + budget_bytes;
+    /* Pointer-free objects are work, too, though not scan work. */
+    uint64_t laps = budget_bytes / (RING * PA_TINY_BYTES) + 1;
+    unsigned in_use, until_share = SHARE_EVERY;
+    do {
+        in_use = lap(m, ring);
         if (PA_UNLIKELY(--until_share == 0)) {
             until_share = SHARE_EVERY;
             if (m->work->pool->hungry && pa_workpool_full_count(m->work->pool) == 0)
                 pa_gcwork_share(m->work);
-            if (m->scanned_bytes >= end)
-                break;
         }
-    }
-    for (; count; count--, head = (head + 1) % RING)
-        pa_gcwork_put(m->work, ring[head].base);
+    } while ((in_use || m->work->current->count) && m->scanned_bytes < end && --laps);
+    if (!in_use && !m->work->current->count)
+        return true;
+    for (const pending *p = ring; p < ring + RING; p++)
+        if (p->base)
+            pa_gcwork_put(m->work, p->base);
     return false;
 }

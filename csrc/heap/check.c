@@ -62,9 +62,9 @@ static const char *check_managed(const pa_span *s, const pa_span_view *v)
         return "managed span: no side table";
     for (size_t i = 0; i < v->npages; i++) {
         uintptr_t at = v->base + (i << PA_PAGE_SHIFT);
-        uint32_t info = atomic_load(&pa_gcside_of(at)->page_info[pa_gcside_page(at)]);
+        uint32_t info = atomic_load(&pa_gcside_page(pa_gcside_of(at), at)->info);
         if (info != pa_info_of(v->size_class, s->kind, i))
-            return "managed span: page_info disagrees with the header";
+            return "managed span: page table disagrees with the header";
     }
     if (s->kind == PA_KIND_EXPLICIT || s->nelems == 0 || s->free_idx > s->nelems || s->alloc_count > s->nelems)
         return "managed span: kind, element count or free index out of range";

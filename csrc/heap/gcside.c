@@ -36,11 +36,9 @@ static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
         return false;
     h->side_bytes += sizeof *side;
     /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small
-     * one stays small (docs/decisions/008). checkmark's plane is not used in earnest. */
-    if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT) {
-        pa_vm_huge(side, pa_round_down(offsetof(pa_gcside, plane[PA_PLANE_CHECK]), os_page), true);
+     * one stays small (docs/decisions/008). */
+    if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT)
         pa_vm_huge((void *)(pa_space.base + (idx << PA_ARENA_SHIFT)), PA_ARENA_BYTES, true);
-    }
     __atomic_store_n(&pa_space.sides[idx], side, __ATOMIC_RELEASE);
     return true;
 }
@@ -61,6 +59,6 @@ void pa_gcside_set_layout(pa_span *s, uint32_t layout)
     s->layout = layout;
     for (size_t i = 0; i < s->npages; i++) {
         uintptr_t at = s->base + (i << PA_PAGE_SHIFT);
-        __atomic_store_n(&pa_gcside_of(at)->page_layout[pa_gcside_page(at)], layout, __ATOMIC_RELEASE);
+        __atomic_store_n(&pa_gcside_page(pa_gcside_of(at), at)->layout, layout, __ATOMIC_RELEASE);
     }
 }

@@ -2,16 +2,19 @@
  *
  * One side table an arena, mapped with the arena's first managed span and touched page by page as spans come:
  *
- *     page_info      32 KiB   what the page belongs to: class, kind, distance to the span's first page
- *     page_layout    32 KiB   the layout that all objects of the page's span share, if they do
- *     pointer_bits    1 MiB   else: one bit a word, is it a pointer? (Go: heapBits, runtime/mbitmap.go)
- *     plane[0..1]     1 MiB   one bit an object, 128 bytes a page: allocation and mark bits, which change places
+ *     page           64 KiB   8 bytes a page: what it belongs to (class, kind, distance to the span's first page)
+ *                             and the layout that all objects of its span share, if they do
+ *     plane[0..1]   256 KiB   one bit an object, 32 bytes a page: allocation and mark bits, which change places
  *                             at each sweep (Go: gcBits, runtime/mheap.go)
- *     plane[2]        1 MiB   the second opinion of checkmark
+ *     plane[2]      256 KiB   the second opinion of checkmark
+ *     crowded[0..2]   1 MiB   the same planes, 128 bytes a page, for the classes of 8 and 16 bytes, whose
+ *                             spans have more than 256 objects (at most 1024)
+ *     pointer_bits    1 MiB   one bit a word, is it a pointer?, for spans of several layouts (Go: heapBits,
+ *                             runtime/mbitmap.go)
  *
- * The markers find everything about a pointer here - no span header is read - so that a mark costs one
- * cache line beside the object.  An object's bit is its index in the span, counted from the slice of the
- * span's first page; a span has at most 1024 objects, which is one page's slice.
+ * The markers find everything about a pointer here - no span header is read - so that a mark costs two
+ * cache lines beside the object, out of 64 bytes for 8 KiB of heap.  An object's bit is its index in the span,
+ * counted from the slice of the span's first page.
  */
 #ifndef PA_GCSIDE_H
 #define PA_GCSIDE_H
@@ -19,7 +22,10 @@
 #include "heap/heap.h"
 
 enum {
-    PA_SIDE_WORDS_PER_PAGE = 16,        /* of each bitmap: 1024 bits */
+    PA_PLANE_WORDS_PER_PAGE = 4,        /* 256 objects */
+    PA_CROWDED_WORDS_PER_PAGE = 16,     /* 1024 objects */
+    PA_CROWDED_CLASS_MAX = 2,           /* 16 bytes: 512 objects a span */
+    PA_POINTER_WORDS_PER_PAGE = 16,
     PA_LAYOUTS = 4096,
     PA_PLANE_CHECK = 2,
     PA_PLANES = 3,
@@ -41,15 +47,20 @@ typedef enum pa_layout {
 /* A bit a word. Written once, before the layout's number is given to anybody. */
 extern PA_HIDDEN uint64_t pa_layout_masks[PA_LAYOUTS];
 
-typedef struct pa_gcside {
+typedef struct pa_gcpage {
     /* 0: no managed span. Written by who formats or frees the span (release), read by anybody. */
-    _Atomic uint32_t page_info[PA_ARENA_PAGES];
+    _Atomic uint32_t info;
     /* Written by the P that has the span (release), before it publishes an object to which it matters; read by
      * markers (acquire: the bitmap, once it counts, was written before). */
-    uint32_t page_layout[PA_ARENA_PAGES];
+    uint32_t layout;
+} pa_gcpage;
+
+typedef struct pa_gcside {
+    pa_gcpage page[PA_ARENA_PAGES];
+    uint64_t plane[PA_PLANES][PA_ARENA_PAGES * PA_PLANE_WORDS_PER_PAGE];
+    uint64_t crowded[PA_PLANES][PA_ARENA_PAGES * PA_CROWDED_WORDS_PER_PAGE];
     /* Written by the P that allocates the object, before it is published; read by markers, relaxed. */
-    uint64_t pointer_bits[PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
-    uint64_t plane[PA_PLANES][PA_ARENA_PAGES * PA_SIDE_WORDS_PER_PAGE];
+    uint64_t pointer_bits[PA_ARENA_PAGES * PA_POINTER_WORDS_PER_PAGE];
 } pa_gcside;
 
 /* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. mheap's lock. */
@@ -64,7 +75,8 @@ PA_INLINE pa_gcside *pa_gcside_of(uintptr_t addr)
     return (pa_gcside *)__atomic_load_n(&pa_space.sides[idx], __ATOMIC_ACQUIRE);
 }
 
-PA_INLINE size_t pa_gcside_page(uintptr_t addr) { return (addr & (PA_ARENA_BYTES - 1)) >> PA_PAGE_SHIFT; }
+PA_INLINE size_t pa_gcside_page_idx(uintptr_t addr) { return (addr & (PA_ARENA_BYTES - 1)) >> PA_PAGE_SHIFT; }
+PA_INLINE pa_gcpage *pa_gcside_page(pa_gcside *side, uintptr_t addr) { return &side->page[pa_gcside_page_idx(addr)]; }
 
 PA_INLINE uint32_t pa_info_of(unsigned size_class, unsigned kind, size_t offset_pages)
 {
@@ -77,10 +89,14 @@ PA_INLINE size_t pa_info_offset_pages(uint32_t info) { return info >> PA_INFO_OF
 /* Sets the layout of a span and its pages. */
 void pa_gcside_set_layout(pa_span *s, uint32_t layout);
 
-/* First word of a plane's slice for the span that starts at base. Precondition: the side table exists. */
-PA_INLINE uint64_t *pa_gcside_bits(pa_gcside *side, unsigned plane, uintptr_t base)
+/* First word of a plane's slice for the span of size_class that starts at base. Precondition: the side table
+ * exists. */
+PA_INLINE uint64_t *pa_gcside_bits(pa_gcside *side, unsigned plane, unsigned size_class, uintptr_t base)
 {
-    return &side->plane[plane][pa_gcside_page(base) * PA_SIDE_WORDS_PER_PAGE];
+    size_t page = pa_gcside_page_idx(base);
+    if (PA_UNLIKELY(size_class - 1 < PA_CROWDED_CLASS_MAX))
+        return &side->crowded[plane][page * PA_CROWDED_WORDS_PER_PAGE];
+    return &side->plane[plane][page * PA_PLANE_WORDS_PER_PAGE];
 }
 
 /* The plane of the allocation bits of swept spans, and of the next marks. */

@@ -5,7 +5,7 @@
  *
  * Invariants: a listed span's sweepgen is g (swept), g - 2 or g - 1; `nonempty` spans that are swept have a free
  * slot; alloc_count == slots before free_idx + allocation bits from free_idx on; every managed span has its
- * page_info set and nothing else has.
+ * page info set and nothing else has.
  *
  * Go: runtime/mcentral.go (cacheSpan, uncacheSpan, freeSpan; the two-list form of Go 1.4-1.14), mgcsweep.go.
  */
@@ -35,7 +35,7 @@ static void set_page_info(const pa_span *s, bool in_use)
     for (size_t i = 0; i < s->npages; i++) {
         uintptr_t at = s->base + (i << PA_PAGE_SHIFT);
         uint32_t info = in_use ? pa_info_of(s->size_class, s->kind, i) : 0;
-        atomic_store_explicit(&pa_gcside_of(at)->page_info[pa_gcside_page(at)], info, memory_order_release);
+        atomic_store_explicit(&pa_gcside_page(pa_gcside_of(at), at)->info, info, memory_order_release);
     }
 }
 
@@ -78,8 +78,8 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     pa_owner_set(&s->free_idx, 0);
     pa_owner_set(&s->scan_idx, 0);
     s->specials = NULL;
-    pa_owner_set(&s->alloc_bits, pa_gcside_bits(side, pa_alloc_plane(sweepgen), s->base));
-    s->mark_bits = pa_gcside_bits(side, pa_mark_plane(sweepgen), s->base);
+    pa_owner_set(&s->alloc_bits, pa_gcside_bits(side, pa_alloc_plane(sweepgen), size_class, s->base));
+    s->mark_bits = pa_gcside_bits(side, pa_mark_plane(sweepgen), size_class, s->base);
     clear_bits(s->alloc_bits, s->nelems);
     clear_bits(s->mark_bits, s->nelems);
     pa_span_refill_alloc_cache(s);
@@ -312,7 +312,7 @@ void pa_managed_walk(uintptr_t from, uintptr_t to, void (*visit)(void *context, 
             at = pa_round_down(at, PA_ARENA_BYTES) + PA_ARENA_BYTES;
             continue;
         }
-        uint32_t info = atomic_load_explicit(&side->page_info[pa_gcside_page(at)], memory_order_acquire);
+        uint32_t info = atomic_load_explicit(&pa_gcside_page(side, at)->info, memory_order_acquire);
         pa_span *s = info ? pa_span_of((void *)at) : NULL;
         if (!s || pa_info_offset_pages(info) || pa_span_state_racy(s) != PA_SPAN_MANAGED ||
             pa_racy_load(&s->base) != at) {

@@ -12,7 +12,9 @@ typedef struct pa_objref {
     uintptr_t span_base;
     uint32_t idx;           /* in its span */
     uint8_t size_class, kind;
+    uint16_t object_bytes;  /* 0: large */
     pa_gcside *side;        /* of the span's first page */
+    pa_gcpage *page;        /* of the word */
 } pa_objref;
 
 /* False when p lies in no object slot of a managed span. A slot need not be allocated. */
@@ -21,7 +23,8 @@ PA_INLINE bool pa_object_resolve(uintptr_t p, pa_objref *o)
     pa_gcside *side = pa_gcside_of(p);
     if (PA_UNLIKELY(!side))
         return false;
-    uint32_t info = atomic_load_explicit(&side->page_info[pa_gcside_page(p)], memory_order_relaxed);
+    o->page = pa_gcside_page(side, p);
+    uint32_t info = atomic_load_explicit(&o->page->info, memory_order_relaxed);
     if (PA_UNLIKELY(!info))
         return false;
     o->size_class = (uint8_t)pa_info_class(info);
@@ -33,19 +36,16 @@ PA_INLINE bool pa_object_resolve(uintptr_t p, pa_objref *o)
         if (!o->side) /* the entry was read while its span went away */
             return false;
     }
-    if (PA_UNLIKELY(o->size_class == 0)) {
-        o->idx = 0;
-        o->base = o->span_base;
-        return true;
-    }
-    o->idx = pa_class_index_of(o->size_class, (uint32_t)(p - o->span_base));
-    o->base = o->span_base + (uintptr_t)o->idx * pa_class_object_bytes[o->size_class];
-    return o->idx < pa_class_objects[o->size_class]; /* else the waste behind the last object */
+    pa_class_shape shape = pa_class_shapes[o->size_class];
+    o->object_bytes = shape.object_bytes;
+    o->idx = pa_shape_index_of(shape, (uint32_t)(p - o->span_base));
+    o->base = o->span_base + (uintptr_t)o->idx * shape.object_bytes;
+    return o->idx < shape.objects; /* else the waste behind the last object */
 }
 
 PA_INLINE uint64_t *pa_object_bit_word(const pa_objref *o, unsigned plane)
 {
-    return &pa_gcside_bits(o->side, plane, o->span_base)[o->idx / 64];
+    return &pa_gcside_bits(o->side, plane, o->size_class, o->span_base)[o->idx / 64];
 }
 
 PA_INLINE uint64_t pa_object_bit(const pa_objref *o) { return (uint64_t)1 << o->idx % 64; }
@@ -57,7 +57,7 @@ PA_INLINE bool pa_object_is_set(const pa_objref *o, unsigned plane)
 
 PA_INLINE uint32_t pa_object_layout(const pa_objref *o)
 {
-    return __atomic_load_n(&o->side->page_layout[pa_gcside_page(o->span_base)], __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&o->page->layout, __ATOMIC_ACQUIRE);
 }
 
 /* Bytes of the slot. Precondition: the object's span is in use and cannot go away. */

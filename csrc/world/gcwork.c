@@ -98,8 +98,11 @@ uintptr_t pa_gcwork_get_slow(pa_gcwork *w)
     swap(w);
     if (!w->current || w->current->count == 0) {
         pa_workbuf *b = take_full(w->pool);
-        if (!b)
+        if (!b) {
+            if (!w->current)
+                swap(w);
             return 0;
+        }
         if (w->current)
             put_empty(w->pool, w->current);
         w->current = b;
