@@ -5,11 +5,10 @@
  * with release) are seen.
  *
  * What costs is the cache misses of a random graph: mark bit and object, two lines that nobody has touched
- * (and pointer bits, where a span's objects are of several types).  An entry taken from the work stack
- * therefore waits in a short first-in-first-out ring
- * in front of the scan, with the lines prefetched; by the time it comes out, they are there (Cher,
+ * (and pointer bits, where a span's objects are of several types).  An entry taken from the work stack therefore
+ * waits in a ring in front of the scan, with the lines prefetched; by the time its turn comes, they are there (Cher,
  * Hosking, Vitek, "Software prefetching for mark-sweep garbage collection", ASPLOS 2004).  Everything else about
- * a pointer comes from the side tables, which are small (heap/gcside.h).
+ * a pointer comes from the side tables, which are small (heap/gcside.h).  docs/decisions/008 has the figures.
  *
  * Objects above 128 KiB are scanned in oblets, so that several markers share them and a slice stays short
  * (Go: runtime/mgcmark.go).
@@ -19,16 +18,16 @@
 #include "base/bits.h"
 #include "world/proc.h"
 
-enum { RING = 32, SHARE_EVERY = 4 /* laps */ };
+enum { RING = 32 /* bits of a uint32_t */, SHARE_EVERY = 4 /* laps */ };
 #define OBLET_BYTES ((size_t)128 * 1024)
 
-/* An object on its way through the ring; base 0: none. */
+/* An object on its way through the ring. */
 typedef struct pending {
     uintptr_t base;
     uint64_t *word;
     uint64_t mask;          /* its pointers */
     uint16_t object_bytes;  /* 0: large */
-    uint16_t scan_bytes;    /* 0: pointer-free */
+    uint16_t scan_bytes;    /* 0: pointer-free, or awkward */
     uint8_t bit_idx;        /* in *word */
     bool awkward;           /* large, conservative, or the pointers are not one mask's */
 } pending;
@@ -168,7 +167,7 @@ PA_INLINE stack push(pa_gcwork *w, stack s, uintptr_t entry)
     return s;
 }
 
-/* The same stack when there is nothing anywhere. */
+/* With an entry, if there is one here or in the pool. */
 static PA_NOINLINE stack fill_slow(pa_gcwork *w, stack s)
 {
     close_stack(w, s);
@@ -213,8 +212,8 @@ PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
     __builtin_prefetch((void *)o.base);
     uint32_t layout = pa_object_layout(&o);
     p->mask = pa_layout_masks[layout];
-    p->scan_bytes = o.object_bytes;
     p->awkward = layout < PA_LAYOUT_FIRST_TYPE;
+    p->scan_bytes = p->awkward ? 0 : o.object_bytes;
     if (PA_UNLIKELY(layout == PA_LAYOUT_BITMAP))
         __builtin_prefetch(&o.side->pointer_bits[(o.base & (PA_ARENA_BYTES - 1)) >> 9]);
     return true;
@@ -229,44 +228,60 @@ static PA_NOINLINE stack skip_entry(pa_marker *m, stack s, uintptr_t entry)
     return open_stack(m->work);
 }
 
-/* Once around the ring: each slot's object is marked and scanned and the slot filled again. Returns how many slots
- * are in use. */
-PA_INLINE unsigned lap(pa_marker *m, pending ring[RING])
+/* Marks and scans the object of a slot. */
+PA_INLINE stack visit(pa_marker *m, stack s, const pending *p)
+{
+    if (!mark(p))
+        return s;
+    m->marked_bytes += p->object_bytes;
+    m->scanned_bytes += p->scan_bytes;
+    const uintptr_t *from = (const uintptr_t *)p->base;
+    for (uint64_t mask = p->mask; mask; mask &= mask - 1) {
+        uintptr_t value = __atomic_load_n(from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
+        if (value)
+            s = push(m->work, s, value);
+    }
+    if (PA_UNLIKELY(p->awkward)) {
+        close_stack(m->work, s);
+        scan_awkward(m, p->base);
+        s = open_stack(m->work);
+    }
+    return s;
+}
+
+/* Once around the slots in use: each one's object is marked and scanned and the slot filled again. Then the empty
+ * ones are filled as far as there is work. Returns the slots in use, none: there is no work here and in the pool. */
+PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use)
 {
     stack s = open_stack(m->work);
-    uint64_t scanned_bytes = 0, marked_bytes = 0;
-    unsigned in_use = 0;
-    for (pending *p = ring; p < ring + RING; p++) {
-        if (PA_LIKELY(p->base) && mark(p)) {
-            marked_bytes += p->object_bytes;
-            scanned_bytes += p->scan_bytes;
-            const uintptr_t *from = (const uintptr_t *)p->base;
-            for (uint64_t mask = p->mask; mask; mask &= mask - 1) {
-                uintptr_t value = __atomic_load_n(from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
-                if (value)
-                    s = push(m->work, s, value);
-            }
-            if (PA_UNLIKELY(p->awkward)) {
-                close_stack(m->work, s);
-                scan_awkward(m, p->base);
-                s = open_stack(m->work);
-            }
-        }
-        p->base = 0;
+    for (uint32_t left = in_use; left; left &= left - 1) {
+        pending *p = &ring[pa_ctz64(left)];
+        s = visit(m, s, p);
         if (PA_UNLIKELY(s.top == s.low)) {
-            s = fill_slow(m->work, s);
-            if (s.top == s.low)
-                continue;
+            in_use &= ~(left & -left);
+            continue;
         }
         uintptr_t entry = *--s.top;
-        if (PA_LIKELY(prepare(m, entry, p)))
-            in_use++;
-        else
+        if (PA_UNLIKELY(!prepare(m, entry, p))) {
             s = skip_entry(m, s, entry);
+            in_use &= ~(left & -left);
+        }
+    }
+    for (uint32_t empty = ~in_use; empty;) {
+        if (s.top == s.low) {
+            s = fill_slow(m->work, s);
+            if (s.top == s.low)
+                break;
+        }
+        uintptr_t entry = *--s.top;
+        if (PA_LIKELY(prepare(m, entry, &ring[pa_ctz64(empty)]))) {
+            in_use |= empty & -empty;
+            empty &= empty - 1;
+        } else {
+            s = skip_entry(m, s, entry);
+        }
     }
     close_stack(m->work, s);
-    m->scanned_bytes += scanned_bytes;
-    m->marked_bytes += marked_bytes;
     return in_use;
 }
 
@@ -278,23 +293,23 @@ bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
             return true;
         pa_gcwork_put(m->work, entry);
     }
-    pending ring[RING] = {{0}};
+    pending ring[RING];
     uint64_t end = m->scanned_bytes + budget_bytes;
     /* Pointer-free objects are work, too, though not scan work. */
     uint64_t laps = budget_bytes / (RING * PA_TINY_BYTES) + 1;
-    unsigned in_use, until_share = SHARE_EVERY;
+    uint32_t in_use = 0;
+    unsigned until_share = SHARE_EVERY;
     do {
-        in_use = lap(m, ring);
+        in_use = lap(m, ring, in_use);
+        if (!in_use)
+            return true;
         if (PA_UNLIKELY(--until_share == 0)) {
             until_share = SHARE_EVERY;
             if (m->work->pool->hungry && pa_workpool_full_count(m->work->pool) == 0)
                 pa_gcwork_share(m->work);
         }
-    } while ((in_use || m->work->current->count) && m->scanned_bytes < end && --laps);
-    if (!in_use && !m->work->current->count)
-        return true;
-    for (const pending *p = ring; p < ring + RING; p++)
-        if (p->base)
-            pa_gcwork_put(m->work, p->base);
+    } while (m->scanned_bytes < end && --laps);
+    for (; in_use; in_use &= in_use - 1)
+        pa_gcwork_put(m->work, ring[pa_ctz64(in_use)].base);
     return false;
 }
