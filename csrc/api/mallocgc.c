@@ -110,18 +110,16 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
     }
 }
 
-/* A slot's bytes: 8, or a multiple of 16. Stores that overlap, and no loop: the compiler would make a slow string
- * instruction of one. */
-PA_INLINE void zero(void *object, size_t nbytes)
+enum { ZERO_SHORT_BYTES = 64 };
+
+/* At most ZERO_SHORT_BYTES: 8, or a multiple of 16. Stores that overlap, and no loop: the compiler would make a slow
+ * string instruction of one. */
+PA_INLINE void zero_short(void *object, size_t nbytes)
 {
     typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias));
     char *p = object;
     if (PA_UNLIKELY(nbytes < 16)) {
         *(uint64_t *)p = 0;
-        return;
-    }
-    if (PA_UNLIKELY(nbytes > 64)) {
-        memset(p, 0, nbytes);
         return;
     }
     *(two_words *)p = (two_words){0};
@@ -130,6 +128,21 @@ PA_INLINE void zero(void *object, size_t nbytes)
         *(two_words *)(p + 16) = (two_words){0};
         *(two_words *)(p + nbytes - 32) = (two_words){0};
     }
+}
+
+/* The slots before `next` are complete objects from now on. */
+PA_INLINE void *complete(pa_span *s, uint32_t next, void *object)
+{
+    __atomic_store_n(&s->scan_idx, next, __ATOMIC_RELEASE);
+    atomic_thread_fence(memory_order_release);
+    return object;
+}
+
+/* Apart, so that the fast path keeps no registers over a call. */
+static PA_NOINLINE __attribute__((returns_nonnull)) void *complete_long(pa_span *s, uint32_t next, void *object,
+                                                                        size_t nbytes)
+{
+    return complete(s, next, memset(object, 0, nbytes));
 }
 
 /* The whole of a small allocation when nothing is in the way: inside, nobody stops us, not marking, a span with a
@@ -150,11 +163,12 @@ PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class,
     s->alloc_count++;
     void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
     PA_YIELD(GC_SLOT_TAKEN);
-    if (s->needs_zero)
-        zero(object, slot_bytes);
-    __atomic_store_n(&s->scan_idx, next, __ATOMIC_RELEASE);
-    atomic_thread_fence(memory_order_release);
-    return object;
+    if (s->needs_zero) {
+        if (PA_UNLIKELY(slot_bytes > ZERO_SHORT_BYTES))
+            return complete_long(s, next, object, slot_bytes);
+        zero_short(object, slot_bytes);
+    }
+    return complete(s, next, object);
 }
 
 PA_INLINE void *publish(pa_gcproc *g, pa_span *s, void *object)
@@ -237,7 +251,7 @@ static PA_NOINLINE void *new_plain_slow(unsigned kind, unsigned size_class)
     if (PA_UNLIKELY(!object))
         return out_of_memory();
     if (s->needs_zero)
-        zero(object, pa_class_object_bytes[size_class]);
+        memset(object, 0, pa_class_object_bytes[size_class]);
     return publish(pa_current_mcache->gc, s, object);
 }
 
@@ -259,7 +273,7 @@ static PA_NOINLINE void *new_laid_out(size_t nbytes, const layout *l)
     if (PA_UNLIKELY(!object))
         return out_of_memory();
     if (s->needs_zero)
-        zero(object, pa_class_object_bytes[size_class]);
+        memset(object, 0, pa_class_object_bytes[size_class]);
     write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], l);
     return publish(pa_current_mcache->gc, s, object);
 }
