@@ -134,6 +134,12 @@ uint64_t pa_roots_rescan_unbarriered_stw(pa_marker *m);
 /* ---- assist.c ---- */
 /* p allocated nbytes, is inside and in a slow path: pays what it owes, at most a bounded piece. */
 void pa_assist_charge(pa_proc *p, uint64_t nbytes);
+/* The same without marking: false, and nothing is charged, when p owes too much for that. */
+bool pa_assist_try_charge(pa_proc *p, uint64_t nbytes);
+/* p, inside, pays all that it owes, piece by piece with polls between. */
+void pa_assist_settle(pa_proc *p);
+/* The heap is at its goal with nbytes more and a cycle is due or under way: who allocates has to wait. */
+bool pa_assist_must_wait(uint64_t nbytes);
 void pa_assist_revise(void);
 /* The heap is at its goal and the cycle is not over: p, inside, waits a bounded time for it. */
 void pa_assist_wait(pa_proc *p);

@@ -34,6 +34,7 @@ typedef struct pa_gcproc {
 
     /* ---- Allocation; see api/mallocgc.c. Changed by the owner and, in stops, by the collector ---- */
     uint8_t marking;            /* pa_marking: barrier on, allocate black; changes in stops only */
+    bool trying;                /* in a pa_try_new form: nothing may be waited for; owner only */
     pa_span *alloc[PA_MANAGED_KINDS][PA_SIZE_CLASSES]; /* by kind - 1 */
     uintptr_t tiny;             /* current tiny block, 0: none */
     uint32_t tiny_offset;

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/yield.h"
+#include "sys/clock.h"
 #include "sys/thread.h"
 
 enum { SPINS = 200, YIELDS = 20, NAP_NS = 50 * 1000 };
@@ -63,9 +64,26 @@ void pa_world_enter_slow(pa_proc *p)
 {
     do {
         pa_world_leave(p);
-        while (atomic_load_explicit(&p->cache.gc->stop, memory_order_acquire))
+        while (atomic_load_explicit(&p->cache.gc->stop, memory_order_acquire)) {
+            PA_YIELD(ENTER_WAITS);
             pa_thread_wait(&p->cache.gc->stop, 1, -1);
+        }
     } while (!pa_world_try_inside(p));
+}
+
+bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns)
+{
+    uint64_t end_ns = pa_clock_now_ns() + timeout_ns;
+    while (!pa_world_try_inside(p)) {
+        pa_world_leave(p);
+        while (atomic_load_explicit(&p->cache.gc->stop, memory_order_acquire)) {
+            int64_t left_ns = (int64_t)(end_ns - pa_clock_now_ns());
+            if (left_ns <= 0)
+                return false;
+            pa_thread_wait(&p->cache.gc->stop, 1, left_ns);
+        }
+    }
+    return true;
 }
 
 /* ---- All of them ---- */

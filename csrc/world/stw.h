@@ -37,6 +37,8 @@ extern PA_HIDDEN pa_world pa_the_world;
 pa_proc *pa_world_attach(void);
 void pa_world_enter_slow(pa_proc *p);
 void pa_world_park(pa_proc *p);
+/* Waits at most timeout_ns for a stop to end; false when it did not, outside then. */
+bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns);
 
 /* Stops every P but self (may be NULL). Returns when none is inside. Waits for those that are. */
 void pa_world_stop(pa_proc *self);
@@ -88,10 +90,16 @@ PA_INLINE void pa_world_leave(pa_proc *p)
         pa_world_park(p);
 }
 
+/* Inside: does a stopper wait for p? */
+PA_INLINE bool pa_world_is_wanted(const pa_proc *p)
+{
+    return atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed) != 0;
+}
+
 /* Inside. */
 PA_INLINE void pa_world_poll(pa_proc *p)
 {
-    if (PA_UNLIKELY(atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed))) {
+    if (PA_UNLIKELY(pa_world_is_wanted(p))) {
         pa_world_leave(p);
         pa_world_enter(p);
     }

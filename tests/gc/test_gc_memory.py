@@ -110,22 +110,17 @@ EXAMPLE = cprograms.ROOT / "docs" / "examples" / "collector.c"
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A folder with libpyalloc.so as it is shipped: public symbols only, and pyalloc.h."""
-    folder = tmp_path_factory.mktemp("library")
-    sources = [*cprograms.core_sources()]
-    command = [cprograms.CC, "-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec",
-               "-fPIC", "-shared", "-pthread", f"-I{cprograms.CSRC}", *sources, "-o", folder / "libpyalloc.so"]
-    subprocess.run([str(word) for word in command], check=True)
-    (folder / "pyalloc.h").write_bytes((cprograms.CSRC / "include" / "pyalloc.h").read_bytes())
-    return folder
+def library():
+    """A folder with libpyalloc.so as it is shipped, public symbols only."""
+    return cprograms.shared_library("shipped", "libpyalloc.so", cprograms.core_sources(),
+                                    ["-O2", "-ftls-model=initial-exec"])
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_the_example_compiles_and_runs(library, tmp_path, compiler):
     program = tmp_path / "collector"
     built = subprocess.run(
-        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{library}", EXAMPLE, f"-L{library}",
+        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{cprograms.CSRC / 'include'}", EXAMPLE, f"-L{library}",
          "-lpyalloc", f"-Wl,-rpath,{library}", "-o", program], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     out = must_pass([program]).splitlines()
