@@ -4,6 +4,7 @@
  *   workers.c   who marks: background workers, their shares of the processors, termination
  *   roots_scan.c  frames, handles, ranges as mark work
  *   assist.c    what allocating threads owe
+ *   overflow.c  marking without memory for work buffers
  *   sweep.c     sweeping everything, a bit at a time
  *   pacer.c     when and how hard; limiter.c the cap near the memory limit
  *   checkmark.c the second opinion; gctrace.c the line a cycle
@@ -154,6 +155,11 @@ bool pa_sweep_is_done(void);
 /* p is about to take span_bytes: pays the sweep debt in proportion. Inside. */
 void pa_sweep_pay(uint64_t span_bytes);
 void pa_sweep_reset_child(void);
+
+/* ---- overflow.c ---- */
+/* Nothing is grey, the world is stopped: follows the pointers of marked objects that could not be written down. True
+ * when there were some; then something may be grey again. */
+bool pa_overflow_rescan_stw(pa_marker *m);
 
 /* ---- gc_fork.c, checkmark.c, gctrace.c ---- */
 /* Once, outside every lock. */

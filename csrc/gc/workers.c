@@ -259,6 +259,12 @@ void pa_workers_mark_stw(unsigned markers)
         atomic_store(&gc->marking_open, true);
         wake_workers();
     }
-    while (!is_drained())
-        mark_slice(&work, false);
+    for (bool more = true; more;) {
+        while (!is_drained())
+            mark_slice(&work, false);
+        pa_marker m = {.work = &work, .plane = pa_mark_plane(atomic_load(&pa_the_heap.sweepgen))};
+        more = pa_overflow_rescan_stw(&m);
+        publish(&m, false);
+        pa_gcwork_flush(&work);
+    }
 }

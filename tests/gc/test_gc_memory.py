@@ -8,6 +8,7 @@ import pytest
 
 import cprograms
 from cprograms import must_pass, run
+from gc_programs import MODES
 
 # ---- Without memory
 
@@ -20,6 +21,18 @@ def test_absurd_sizes(built, variant):
 @pytest.mark.parametrize("mode", [0, 4], ids=["serial", "concurrent"])
 def test_until_nothing_is_left(built, mode):
     must_pass([built("plain") / "oom", "case=fill", "MIB=200", f"mode={mode}"])
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_marking_without_memory_for_work_buffers(built, mode):
+    for shape in range(4):
+        must_pass([built("asserts") / "oom", "case=workbufs", f"mode={mode}", f"shape={shape}"])
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_graphs_without_memory_for_work_buffers(built, mode):
+    must_pass([built("asserts") / "mutator", "seconds=1", f"mode={mode}", "gogc=20", "threads=3", "checkmark=1",
+               "workbufs=1"])
 
 
 @pytest.mark.parametrize("limit_kib", [800_000, 500_000])
