@@ -75,7 +75,9 @@ typedef struct pa_collector {
     _Atomic uint32_t active_markers; /* with work in hand; see workers.c */
     _Atomic uint32_t work_word; /* futex: there is work, or marking is over */
     _Atomic bool marking_open;  /* background workers may mark */
-    _Atomic bool idle_allowed;  /* processors are idle: use them */
+    /* So many markers, from 0 on, may use processors that are idle beyond their share. Written by the driver, and set
+     * to 0 by a marker that meets competition; relaxed: late by a slice is soon enough. */
+    _Atomic unsigned idle_markers;
     _Atomic uint32_t waiting;   /* allocating threads that wait for the end of the cycle */
     _Atomic uint64_t not_idle_before_ns; /* monotonic; see workers.c */
     _Atomic bool flat_out;      /* the world is stopped: all markers, all the time */

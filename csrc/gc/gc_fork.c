@@ -94,7 +94,7 @@ static void child(void)
     atomic_store(&gc->active_markers, 0);
     atomic_store(&pa_the_procs.workpool.hungry, 0);
     atomic_store(&gc->marking_open, false);
-    atomic_store(&gc->idle_allowed, false);
+    atomic_store(&gc->idle_markers, 0);
     atomic_store(&gc->flat_out, false);
     atomic_store(&gc->waiting, 0);
     atomic_store(&gc->wanted, false);
