@@ -27,8 +27,7 @@ typedef struct pa_gcproc {
     /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on
      * leaving; read by stoppers (acquire, after a membarrier). */
     _Atomic uint32_t inside;
-    /* 1 while the thread must not be inside; also the futex that it waits on. Written by stoppers; read by the
-     * owner with acquire. */
+    /* 1 while the thread must not be inside. Written by stoppers; read by the owner with acquire. */
     _Atomic uint32_t stop;
     uint32_t depth;             /* nested pa_enter; owner only */
 

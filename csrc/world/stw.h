@@ -27,6 +27,10 @@ typedef struct pa_world {
     bool stopped;               /* under the P list's lock: new Ps start with stop set */
     /* Bumped by a P that goes outside and sees its stop flag: the stopper sleeps on it. */
     _Atomic uint32_t left;
+    /* Futex of who waits to enter: bumped when flags were cleared. And how many wait: a thread counts itself, then
+     * reads `started` and its flag; who starts clears the flags, then bumps, then looks at the count. All
+     * sequentially consistent, so that one of the two sees the other. */
+    _Atomic uint32_t started, waiters;
     /* Threads of the collector at work, and whether fork wants them at rest. Sequentially consistent. */
     _Atomic uint32_t gc_active, gc_hold;
 } pa_world;
