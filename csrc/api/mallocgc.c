@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "base/yield.h"
 #include "gc/barrier.h"
 #include "gc/gc.h"
@@ -122,6 +123,7 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
             s->alloc_count++;
             *from = s;
             PA_YIELD(GC_SLOT_TAKEN);
+            PA_UNPOISON(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class], pa_class_object_bytes[size_class]);
             return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
         }
         if (refill(p, kind, size_class))
@@ -175,6 +177,7 @@ PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class,
     s->alloc_count++;
     void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
     PA_YIELD(GC_SLOT_TAKEN);
+    PA_UNPOISON(object, slot_bytes);
     if (s->needs_zero)
         zero(object, slot_bytes);
     __atomic_store_n(&s->scan_idx, next, __ATOMIC_RELEASE);
@@ -248,6 +251,8 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
         collect_for_room(p);
         s = pa_managed_take_large(p->cache.heap, nbytes);
     }
+    if (s)
+        PA_UNPOISON(s->base, pa_span_bytes(s));
     if (s && s->needs_zero)
         zero_pages(p, s->base, span_bytes);
     if (!s || !pa_managed_make_large(p->cache.heap, s, kind))

@@ -117,6 +117,29 @@ def test_every_misuse_is_expected(built):
     assert set(must_pass([built("plain") / "misuse", "list"]).split()) == {*MISUSES, *ASSERTED, "allowed"}
 
 
+# ---- Memory that is not the program's, under AddressSanitizer: free slots, uncarved tails, freed pages
+
+POISONED = ["freed_first_word", "freed_middle", "freed_8_bytes", "freed_large", "freed_huge", "freed_by_other_thread",
+            "freed_write", "behind_the_last_block", "shrunk", "free_pages", "swept_small", "swept_tiny", "swept_large",
+            "never_handed_out"]
+
+
+@pytest.mark.parametrize("case", POISONED)
+def test_asan_sees_the_use_of(built, case):
+    result = run([built("asan") / "poison", case])
+    assert result.returncode != 0 and result.stdout == "now\n", (result.stdout, result.stderr)
+    assert "AddressSanitizer: use-after-poison" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan"])
+def test_asan_accepts_what_was_handed_out(built, variant):
+    must_pass([built(variant) / "poison", "allowed"])
+
+
+def test_every_poisoned_case_is_expected(built):
+    assert must_pass([built("plain") / "poison", "list"]).split() == [*POISONED, "allowed"]
+
+
 # ---- The example of the documentation, against the library and the public header alone
 
 EXAMPLE = cprograms.ROOT / "docs" / "examples" / "collector.c"
