@@ -54,6 +54,58 @@ def _call(command: "Sequence[object]") -> None:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{result.stderr}")
 
 
+def _compiler() -> bytes:
+    return subprocess.run([CC, "--version"], capture_output=True, check=True).stdout
+
+
+def _put_in_place(where: Path, name: str, done: Path, make: "Callable[[Path], None]") -> Path:
+    """done, made by make(scratch), which fills scratch / "out"; old builds of that name go."""
+    if done.is_dir():
+        return done
+    with tempfile.TemporaryDirectory(dir=where) as scratch:
+        out = Path(scratch) / "out"
+        out.mkdir()
+        make(Path(scratch))
+        for old in where.glob(f"{name}-*"):
+            if old.stat().st_mtime < time.time() - STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        try:
+            out.rename(done)
+        except OSError:         # somebody else was faster with the same build
+            if not done.is_dir():
+                raise
+    return done
+
+
+def _folder(name: str) -> Path:
+    where = Path(tempfile.gettempdir()) / f"pyalloc-{name}-{os.getuid()}"
+    where.mkdir(mode=0o700, exist_ok=True)
+    return where
+
+
+def compile_all(pairs: "Sequence[tuple]", flags: "Sequence[object]") -> None:
+    """source -> object, JOBS at a time."""
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(lambda pair: _call([CC, *flags, "-c", pair[0], "-o", pair[1]]), pairs))
+
+
+def shared_library(name: str, soname: str, sources: "Sequence[Path]", flags: "Sequence[object]",
+                   link: "Sequence[object]" = ()) -> Path:
+    """The folder that holds soname, built from sources; built once for all tests that ask for the same."""
+    digest = hashlib.sha256(repr((CC, [str(f) for f in flags], [str(f) for f in link], soname)).encode() + _compiler())
+    for path in sorted({*CSRC.glob("*/*.[ch]"), *sources}):
+        digest.update(str(path).encode() + b"\0" + path.read_bytes())
+    where = _folder("library")
+
+    def make(scratch: Path) -> None:
+        objects = [scratch / f"{path.parent.name}-{path.stem}.o" for path in sources]
+        compile_all(list(zip(sources, objects)), [*FLAGS, "-fPIC", "-fvisibility=hidden", *flags])
+        _call([CC, "-shared", "-pthread", *flags, *objects, f"-Wl,-soname,{soname}", *link,
+               "-o", scratch / "out" / soname])
+
+    return _put_in_place(where, name, where / f"{name}-{digest.hexdigest()[:16]}", make)
+
+
 class Programs:
     """The C programs of one folder; variants: name -> compiler flags beyond FLAGS."""
 
@@ -68,7 +120,7 @@ class Programs:
 
     def _digest(self, variant: str) -> str:
         digest = hashlib.sha256(repr((CC, self._flags(variant), LAYERS)).encode() + Path(__file__).read_bytes())
-        digest.update(subprocess.run([CC, "--version"], capture_output=True, check=True).stdout)
+        digest.update(_compiler())
         core = [path for path in CSRC.glob("*/*.[ch]") if path.parent.name in (*LAYERS, "include")]
         for path in sorted([*core, *TESTS.glob("*.h"), *self.folder.glob("*.[ch]")]):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -76,31 +128,18 @@ class Programs:
 
     def build(self, variant: str) -> Path:
         """The folder that holds all programs of a variant, compiled."""
-        where = Path(tempfile.gettempdir()) / f"pyalloc-{self.folder.name}-{os.getuid()}"
-        where.mkdir(mode=0o700, exist_ok=True)
-        done = where / f"{variant}-{self._digest(variant)}"
-        if done.is_dir():
-            return done
-        with tempfile.TemporaryDirectory(dir=where) as scratch:
-            out = Path(scratch) / "out"
-            out.mkdir()
-            compiler = [CC, *self._flags(variant)]
+        where = _folder(self.folder.name)
+
+        def make(scratch: Path) -> None:
+            flags = self._flags(variant)
+            core = core_sources()
+            objects = [scratch / f"core-{path.parent.name}-{path.stem}.o" for path in core]
+            compile_all(list(zip(core, objects)), flags)
             with ThreadPoolExecutor(JOBS) as pool:
-                core = core_sources()
-                objects = [Path(scratch) / f"core-{path.parent.name}-{path.stem}.o" for path in core]
-                list(pool.map(lambda pair: _call([*compiler, "-c", pair[0], "-o", pair[1]]), zip(core, objects)))
-                list(pool.map(
-                    lambda name: _call([*compiler, self.folder / f"{name}.c", *objects, "-o", out / name]),
-                    self.names()))
-            for old in where.glob(f"{variant}-*"):
-                if old.stat().st_mtime < time.time() - STALE_SECONDS:
-                    shutil.rmtree(old, ignore_errors=True)
-            try:
-                out.rename(done)
-            except OSError:         # somebody else was faster with the same build
-                if not done.is_dir():
-                    raise
-        return done
+                list(pool.map(lambda name: _call([CC, *flags, self.folder / f"{name}.c", *objects, "-o",
+                                                  scratch / "out" / name]), self.names()))
+
+        return _put_in_place(where, variant, where / f"{variant}-{self._digest(variant)}", make)
 
     def cached(self) -> "Callable[[str], Path]":
         """build, compiled when a variant is first asked for."""

@@ -54,6 +54,25 @@ PA_EXPORT bool pa_try_enter(void)
     return true;
 }
 
+PA_EXPORT bool pa_enter_within(uint64_t timeout_ns)
+{
+    pa_proc *p = pa_world_self();
+    if (PA_UNLIKELY(!pa_gcproc_is_real(p->cache.gc)) && !(p = attach()))
+        return false;
+    if (p->cache.gc->depth == 0 && !pa_world_enter_within(p, timeout_ns)) {
+        errno = EAGAIN;
+        return false;
+    }
+    p->cache.gc->depth++;
+    return true;
+}
+
+PA_EXPORT bool pa_stop_is_wanted(void)
+{
+    (void)self_inside();
+    return pa_world_is_wanted(pa_world_self());
+}
+
 PA_EXPORT void pa_leave(void)
 {
     pa_proc *p = pa_world_self();

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/poison.h"
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "include/pyalloc.h"
@@ -31,8 +32,9 @@ PA_INLINE void *pop(pa_span *s)
 {
     void *p = s->free;
     if (PA_LIKELY(p != NULL)) {
-        pa_owner_set(&s->free, *(void **)p);
+        pa_owner_set(&s->free, pa_link_get(p));
         pa_owner_add(&s->live, 1);
+        PA_UNPOISON(p, pa_span_element_bytes(s));
     }
     return p;
 }
@@ -75,7 +77,10 @@ static PA_NOINLINE pa_span *alloc_large_slow(size_t nbytes, size_t align)
         return NULL;
     pa_mcache *c = pa_proc_attach();
     request r = {.nbytes = nbytes, .align = align};
-    return pa_mcache_is_real(c) ? alloc_pages_on(c, &r) : pa_proc_with_orphan(alloc_pages_on, &r);
+    pa_span *s = pa_mcache_is_real(c) ? alloc_pages_on(c, &r) : pa_proc_with_orphan(alloc_pages_on, &r);
+    if (s)
+        PA_UNPOISON(s->base, pa_span_bytes(s));
+    return s;
 }
 
 /* The same, from the bins if they have it. A constant mcache's bins are empty. */
@@ -83,8 +88,10 @@ PA_INLINE pa_span *alloc_large(size_t nbytes)
 {
     if (PA_LIKELY(nbytes <= (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT)) {
         pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
-        if (PA_LIKELY(s != NULL))
+        if (PA_LIKELY(s != NULL)) {
+            PA_UNPOISON(s->base, pa_span_bytes(s));
             return s;
+        }
     }
     return alloc_large_slow(nbytes, 1);
 }
@@ -143,7 +150,8 @@ static _Noreturn PA_COLD void bad_pointer(const char *call, const pa_span *s, co
 
 PA_INLINE void push(pa_mcache *c, pa_span *s, void *p)
 {
-    *(void **)p = s->free;
+    pa_link_set(p, s->free);
+    PA_POISON(p, pa_span_element_bytes(s));
     pa_owner_set(&s->free, p);
     pa_owner_add(&s->live, -1);
     if (PA_UNLIKELY(s->live == 0))
@@ -272,6 +280,7 @@ static void *calloc_from_fresh_tail(unsigned size_class)
     void *p = (void *)s->tail;
     pa_owner_add(&s->tail, pa_class_object_bytes[size_class]);
     pa_owner_add(&s->live, 1);
+    PA_UNPOISON(p, pa_class_object_bytes[size_class]);
     return p;
 }
 

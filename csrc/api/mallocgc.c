@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "base/yield.h"
 #include "gc/barrier.h"
 #include "gc/gc.h"
@@ -23,6 +24,12 @@ enum { ZERO_PIECE_BYTES = 256 * 1024 };
 static void *out_of_memory(void)
 {
     errno = ENOMEM;
+    return NULL;
+}
+
+static void *would_block(void)
+{
+    errno = EAGAIN;
     return NULL;
 }
 
@@ -52,6 +59,19 @@ static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
         pa_assist_wait(p);
 }
 
+/* What pay_and_trigger does, for who may not wait: false when there is something to wait for. */
+static bool try_pay_and_trigger(pa_proc *p, uint64_t nbytes)
+{
+    pa_collector *gc = &pa_the_gc;
+    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
+    if (pa_assist_must_wait(nbytes))
+        return false;
+    if (p->cache.gc->marking)
+        return pa_assist_try_charge(p, nbytes);
+    return live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed) || pa_gc_request();
+}
+
+/* NULL: no memory; or, for who may not wait, that there is something to wait for. */
 static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
 {
     pa_gcproc *g = p->cache.gc;
@@ -64,7 +84,10 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     }
     uint64_t freed_bytes = 0, span_bytes = (uint64_t)pa_class_span_pages[size_class] << PA_PAGE_SHIFT;
     pa_sweep_pay(span_bytes);
-    pay_and_trigger(p, span_bytes);
+    if (PA_LIKELY(!g->trying))
+        pay_and_trigger(p, span_bytes);
+    else if (!try_pay_and_trigger(p, span_bytes))
+        return NULL;
     pa_lock_acquire(&p->cache.slow); /* the page stock is the P's */
     pa_span *s = pa_managed_cache_span(h, &p->cache.stock, kind, size_class, &freed_bytes);
     pa_lock_release(&p->cache.slow);
@@ -84,12 +107,15 @@ static PA_COLD bool collect_for_room(pa_proc *p)
     return collected;
 }
 
-/* A free slot, not zeroed; its span in *from. Polls. */
+/* A free slot, not zeroed; its span in *from. Polls. NULL with errno. */
 static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span **from)
 {
     pa_proc *p = pa_world_self();
     if (!pa_world_is_inside_checked(p))
         abort_outside();
+    bool trying = p->cache.gc->trying;
+    if (trying && pa_world_is_wanted(p))
+        return would_block();
     pa_world_poll(p);
     for (bool tried = false;;) {
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
@@ -98,14 +124,17 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
             s->alloc_count++;
             *from = s;
             PA_YIELD(GC_SLOT_TAKEN);
+            PA_UNPOISON(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class], pa_class_object_bytes[size_class]);
             return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
         }
         if (refill(p, kind, size_class))
             continue;
+        if (trying)
+            return would_block();
         if (tried)
             pa_gc_room_was_in_vain();
         if (tried || !collect_for_room(p))
-            return NULL;
+            return out_of_memory();
         tried = true;
     }
 }
@@ -163,6 +192,7 @@ PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class,
     s->alloc_count++;
     void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
     PA_YIELD(GC_SLOT_TAKEN);
+    PA_UNPOISON(object, slot_bytes);
     if (s->needs_zero) {
         if (PA_UNLIKELY(slot_bytes > ZERO_SHORT_BYTES))
             return complete_long(s, next, object, slot_bytes);
@@ -207,8 +237,9 @@ static PA_NOINLINE void write_layout(pa_span *s, uintptr_t object, size_t slot_b
 static void zero_pages(pa_proc *p, uintptr_t base, size_t nbytes)
 {
     for (size_t done = 0; done < nbytes; done += ZERO_PIECE_BYTES) {
+        if (done)
+            pa_world_poll(p);
         memset((void *)(base + done), 0, nbytes - done < ZERO_PIECE_BYTES ? nbytes - done : ZERO_PIECE_BYTES);
-        pa_world_poll(p);
     }
 }
 
@@ -217,18 +248,28 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_proc *p = pa_world_self();
     if (!pa_world_is_inside_checked(p))
         abort_outside();
-    pa_world_poll(p);
     if (nbytes > PTRDIFF_MAX)
         return out_of_memory();
     size_t span_bytes = pa_round_up(nbytes, PA_PAGE_BYTES);
+    bool trying = p->cache.gc->trying;
+    if (trying && (pa_world_is_wanted(p) || span_bytes > ZERO_PIECE_BYTES))
+        return would_block();
+    pa_world_poll(p);
     pa_sweep_pay(span_bytes);
-    pay_and_trigger(p, span_bytes);
+    if (!trying)
+        pay_and_trigger(p, span_bytes);
+    else if (!try_pay_and_trigger(p, span_bytes))
+        return would_block();
     pa_span *s = pa_managed_take_large(p->cache.heap, nbytes);
+    if (!s && trying)
+        return would_block();
     if (!s && nbytes <= PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT && collect_for_room(p)) {
         s = pa_managed_take_large(p->cache.heap, nbytes);
         if (!s)
             pa_gc_room_was_in_vain();
     }
+    if (s)
+        PA_UNPOISON(s->base, pa_span_bytes(s));
     if (s && s->needs_zero)
         zero_pages(p, s->base, span_bytes);
     if (!s || !pa_managed_make_large(p->cache.heap, s, kind))
@@ -249,7 +290,7 @@ static PA_NOINLINE void *new_plain_slow(unsigned kind, unsigned size_class)
     pa_span *s;
     void *object = slot_slow(kind, size_class, &s);
     if (PA_UNLIKELY(!object))
-        return out_of_memory();
+        return NULL;
     if (s->needs_zero)
         memset(object, 0, pa_class_object_bytes[size_class]);
     return publish(pa_current_mcache->gc, s, object);
@@ -271,7 +312,7 @@ static PA_NOINLINE void *new_laid_out(size_t nbytes, const layout *l)
     pa_span *s;
     void *object = slot_slow(PA_KIND_SCAN, size_class, &s);
     if (PA_UNLIKELY(!object))
-        return out_of_memory();
+        return NULL;
     if (s->needs_zero)
         memset(object, 0, pa_class_object_bytes[size_class]);
     write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], l);
@@ -375,4 +416,55 @@ PA_EXPORT void *pa_new_bytes(size_t nbytes)
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
         return new_large(PA_KIND_NOSCAN, nbytes, NULL);
     return new_plain(PA_KIND_NOSCAN, nbytes);
+}
+
+/* ---- For who may not wait ---- */
+
+/* The slow road with the P's flag set, which the functions above look at where they would wait. */
+static pa_gcproc *begin_trying(void)
+{
+    if (!pa_world_is_inside_checked(pa_world_self()))
+        abort_outside();
+    pa_gcproc *g = pa_current_mcache->gc;
+    g->trying = true;
+    return g;
+}
+
+static void *end_trying(pa_gcproc *g, void *object)
+{
+    g->trying = false;
+    return object;
+}
+
+PA_EXPORT void *pa_try_new(const pa_type *type)
+{
+    if (PA_LIKELY(type->layout != PA_LAYOUT_BITMAP)) {
+        void *object =
+            new_fast(pa_current_mcache->gc, PA_KIND_SCAN, type->size_class, type->slot_bytes, type->layout);
+        if (PA_LIKELY(object != NULL))
+            return object;
+    }
+    pa_gcproc *g = begin_trying();
+    return end_trying(g, pa_new_array(type, 1));
+}
+
+PA_EXPORT void *pa_try_new_pointers(size_t count)
+{
+    pa_gcproc *g = begin_trying();
+    return end_trying(g, pa_new_pointers(count));
+}
+
+PA_EXPORT void *pa_try_new_bytes(size_t nbytes)
+{
+    pa_gcproc *g = begin_trying();
+    return end_trying(g, pa_new_bytes(nbytes));
+}
+
+PA_EXPORT void pa_settle(void)
+{
+    pa_proc *p = pa_world_self();
+    if (!pa_world_is_inside_checked(p))
+        abort_outside();
+    pa_world_poll(p);
+    pa_assist_settle(p);
 }

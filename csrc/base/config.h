@@ -64,6 +64,17 @@ enum {
 #define PA_TSAN 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define PA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PA_ASAN 1
+#endif
+#endif
+#ifndef PA_ASAN
+#define PA_ASAN 0
+#endif
+
 #define PA_LIKELY(x) __builtin_expect(!!(x), 1)
 #define PA_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define PA_NOINLINE __attribute__((noinline))

@@ -16,6 +16,9 @@
     X(LIST_OWNER_CLEARED)    /* owner = 0, not yet linked */                 \
     X(POP_UNLINKED)          /* taken off mcentral, remote not collected */  \
     X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */       \
+    X(ENTER_WAITS)           /* a thread is about to sleep until a stop ends */ \
+    X(ASSIST_MARK)           /* an allocating thread is about to mark */     \
+    X(ASSIST_WAIT)           /* it is about to wait for the cycle's end */   \
     X(GC_BEFORE_CYCLE)       /* a cycle is about to stop the world */        \
     X(GC_STOPPED_FIRST)      /* in the stop that begins marking */           \
     X(GC_MARKING)            /* marking began, no frame scanned yet */       \

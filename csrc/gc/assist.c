@@ -10,11 +10,13 @@
  * and the markers, who need no longer leave any to them.
  */
 #include "gc/gc.h"
+
+#include "base/yield.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
 
 #define PIECE_BYTES ((int64_t)128 * 1024)      /* scan work a call, about 0.3 ms of random memory */
-enum { MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
+enum { TRY_PIECES = 8, MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
 
 void pa_assist_revise(void)
 {
@@ -53,6 +55,7 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     pa_collector *gc = &pa_the_gc;
     pa_marker m = {.work = &p->cache.gc->work,
                    .plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed))};
+    PA_YIELD(ASSIST_MARK);
     uint64_t before_ns = pa_clock_thread_cpu_ns();
     atomic_fetch_add(&gc->active_markers, 1);
     pa_mark_drain(&m, (uint64_t)wanted);
@@ -84,6 +87,44 @@ void pa_assist_charge(pa_proc *p, uint64_t nbytes)
     g->assist_debt_bytes = owed > 0 ? (int64_t)((double)owed / per_byte) : 0;
 }
 
+/* Threads that hold up others while they mark pay seldom, and then all at once (api/mallocgc.c, the try forms). */
+bool pa_assist_try_charge(pa_proc *p, uint64_t nbytes)
+{
+    pa_gcproc *g = p->cache.gc;
+    double per_byte = (double)atomic_load_explicit(&pa_the_gc.assist_per_mib, memory_order_relaxed) / (1 << 20);
+    if (per_byte <= 0) {
+        g->assist_debt_bytes = 0;
+        return true;
+    }
+    int64_t owed = (int64_t)((double)(g->assist_debt_bytes + (int64_t)nbytes) * per_byte);
+    if (owed > TRY_PIECES * PIECE_BYTES) {
+        owed -= take_credit(owed);
+        g->assist_debt_bytes = owed > 0 ? (int64_t)((double)owed / per_byte) : 0;
+        if (owed <= TRY_PIECES * PIECE_BYTES)
+            return true;
+        g->assist_debt_bytes -= (int64_t)nbytes;
+        return false;
+    }
+    g->assist_debt_bytes += (int64_t)nbytes;
+    return true;
+}
+
+void pa_assist_settle(pa_proc *p)
+{
+    pa_gcproc *g = p->cache.gc;
+    for (int i = 0; i < 2 * TRY_PIECES && g->marking && g->assist_debt_bytes >= MIN_DEBT_BYTES; i++) {
+        pa_assist_charge(p, 0);
+        pa_world_poll(p);
+    }
+}
+
+bool pa_assist_must_wait(uint64_t nbytes)
+{
+    pa_collector *gc = &pa_the_gc;
+    return atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed) + nbytes >
+               atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed) && cycle_is_due(gc);
+}
+
 void pa_assist_wait(pa_proc *p)
 {
     pa_collector *gc = &pa_the_gc;
@@ -99,6 +140,7 @@ void pa_assist_wait(pa_proc *p)
         }
         atomic_fetch_add(&gc->waiting, 1);
         pa_world_leave(p);
+        PA_YIELD(ASSIST_WAIT);
         pa_thread_wait(&gc->done_word, word, NAP_NS);
         pa_world_enter(p);
         atomic_fetch_sub(&gc->waiting, 1);

@@ -25,9 +25,13 @@ void pa_checkmark_run_stw(void)
 {
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
     pa_marker m = {.work = &work, .plane = PA_PLANE_CHECK};
+    work.pool->in_checkmark = true;
     pa_roots_scan_all_stw(&m);
-    pa_mark_drain(&m, UINT64_MAX / 2);
+    do
+        pa_mark_drain(&m, UINT64_MAX / 2);
+    while (pa_overflow_rescan_stw(&m));
     pa_gcwork_flush(&work);
+    work.pool->in_checkmark = false;
     for (pa_arena *a = pa_the_heap.arenas; a; a = a->next)
         pa_managed_walk(a->base, a->base + PA_ARENA_BYTES, compare_span, NULL);
 }

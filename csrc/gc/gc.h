@@ -4,6 +4,7 @@
  *   workers.c   who marks: background workers, their shares of the processors, termination
  *   roots_scan.c  frames, handles, ranges as mark work
  *   assist.c    what allocating threads owe
+ *   overflow.c  marking without memory for work buffers
  *   sweep.c     sweeping everything, a bit at a time
  *   pacer.c     when and how hard; limiter.c the cap near the memory limit
  *   checkmark.c the second opinion; gctrace.c the line a cycle
@@ -75,7 +76,9 @@ typedef struct pa_collector {
     _Atomic uint32_t active_markers; /* with work in hand; see workers.c */
     _Atomic uint32_t work_word; /* futex: there is work, or marking is over */
     _Atomic bool marking_open;  /* background workers may mark */
-    _Atomic bool idle_allowed;  /* processors are idle: use them */
+    /* So many markers, from 0 on, may use processors that are idle beyond their share. Written by the driver, and set
+     * to 0 by a marker that meets competition; relaxed: late by a slice is soon enough. */
+    _Atomic unsigned idle_markers;
     _Atomic uint32_t waiting;   /* allocating threads that wait for the end of the cycle */
     _Atomic uint64_t not_idle_before_ns; /* monotonic; see workers.c */
     _Atomic bool flat_out;      /* the world is stopped: all markers, all the time */
@@ -139,6 +142,12 @@ uint64_t pa_roots_rescan_unbarriered_stw(pa_marker *m);
 /* ---- assist.c ---- */
 /* p allocated nbytes, is inside and in a slow path: pays what it owes, at most a bounded piece. */
 void pa_assist_charge(pa_proc *p, uint64_t nbytes);
+/* The same without marking: false, and nothing is charged, when p owes too much for that. */
+bool pa_assist_try_charge(pa_proc *p, uint64_t nbytes);
+/* p, inside, pays all that it owes, piece by piece with polls between. */
+void pa_assist_settle(pa_proc *p);
+/* The heap is at its goal with nbytes more and a cycle is due or under way: who allocates has to wait. */
+bool pa_assist_must_wait(uint64_t nbytes);
 void pa_assist_revise(void);
 /* The heap is at its goal and the cycle is not over: p, inside, waits a bounded time for it. */
 void pa_assist_wait(pa_proc *p);
@@ -153,6 +162,11 @@ bool pa_sweep_is_done(void);
 /* p is about to take span_bytes: pays the sweep debt in proportion. Inside. */
 void pa_sweep_pay(uint64_t span_bytes);
 void pa_sweep_reset_child(void);
+
+/* ---- overflow.c ---- */
+/* Nothing is grey, the world is stopped: follows the pointers of marked objects that could not be written down. True
+ * when there were some; then something may be grey again. */
+bool pa_overflow_rescan_stw(pa_marker *m);
 
 /* ---- gc_fork.c, checkmark.c, gctrace.c ---- */
 /* Once, outside every lock. */

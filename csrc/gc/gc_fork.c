@@ -73,6 +73,8 @@ static void give_up_marking(void)
         pool->empty = b;
     }
     atomic_store(&pool->full_count, 0);
+    atomic_store(&pool->overflowed, false);
+    atomic_store(&pool->overflow_bytes, 0);
     for (pa_arena *a = pa_the_heap.arenas; a; a = a->next)
         pa_managed_walk(a->base, a->base + PA_ARENA_BYTES, clear_marks, NULL);
     atomic_store(&pa_the_gc.phase, PA_PHASE_OFF);
@@ -92,7 +94,7 @@ static void child(void)
     atomic_store(&gc->active_markers, 0);
     atomic_store(&pa_the_procs.workpool.hungry, 0);
     atomic_store(&gc->marking_open, false);
-    atomic_store(&gc->idle_allowed, false);
+    atomic_store(&gc->idle_markers, 0);
     atomic_store(&gc->flat_out, false);
     atomic_store(&gc->waiting, 0);
     atomic_store(&gc->wanted, false);

@@ -112,6 +112,15 @@ static void scan_long(pa_marker *m, unsigned kind, uint32_t layout, uintptr_t fr
     }
 }
 
+void pa_mark_scan_again(pa_marker *m, const pa_objref *o, uintptr_t from, uintptr_t to)
+{
+    uint32_t layout = pa_object_layout(o);
+    if (o->kind == PA_KIND_SCAN && layout >= PA_LAYOUT_FIRST_TYPE)
+        scan_mask(m, (uintptr_t *)o->base, pa_layout_masks[layout]);
+    else
+        scan_long(m, o->kind, layout, from, to);
+}
+
 static PA_NOINLINE void scan_oblet(pa_marker *m, uintptr_t at)
 {
     pa_objref o;

@@ -21,6 +21,9 @@ void pa_mark_range(pa_marker *m, uintptr_t from, uintptr_t to, bool precise);
 /* Scans a marked object of a conservative span once more. */
 void pa_mark_rescan_object(pa_marker *m, uintptr_t base, size_t nbytes);
 
+/* Looks through [from, to) of a marked object (all of it when its layout is a type's). */
+void pa_mark_scan_again(pa_marker *m, const pa_objref *o, uintptr_t from, uintptr_t to);
+
 /* Sets the bit; true when it was clear. */
 PA_INLINE bool pa_mark_set(uint64_t *word, uint64_t bit)
 {

@@ -3,9 +3,10 @@
  * Marker 0 is the thread that drives the cycle; the others are background threads started with the first cycle
  * that can use them.  Their shares come from the pacer: dedicated workers mark all the time, one fractional
  * worker part of it (Go: a quarter of the processors, runtime/mgcpacer.go).  When processors are idle -
- * measured: the process's processor time less the collector's, over the last millisecond, and whether our own
- * slices there are interrupted - everybody may mark all the time, which is what makes a collection that the
- * program waits for short.
+ * measured: the process's processor time less the collector's, over the last milliseconds, and whether our own
+ * slices there are interrupted - as many markers as there are idle processors may mark all the time, which is what
+ * makes a collection that the program waits for short.  One more than that would take turns with a thread of the
+ * program, a scheduler's slice (3 ms) at a time.
  *
  * A marker works in slices of SLICE_BYTES of scan work between pa_world_gc_begin and _end.  It is "active" from
  * before it takes work until it has handed back what is left.  So: no buffer in the pool, nobody active, and
@@ -17,7 +18,8 @@
 
 #define SLICE_BYTES ((uint64_t)128 * 1024)
 enum { TICK_NS = 1000 * 1000, NAP_NS = 100 * 1000, BACK_OFF_NS = 20 * 1000 * 1000, SPINS = 300 };
-static const double idle_margin = 0.4; /* of a processor that must be unused before we take it */
+static const double idle_margin = 0.4; /* of a processor that must be unused before we take more than our share */
+static const double idle_slack = 0.4;  /* of a processor that the program may use of one that counts as idle */
 
 typedef enum role { ROLE_IDLE, ROLE_FRACTIONAL, ROLE_DEDICATED } role;
 
@@ -74,6 +76,7 @@ static bool is_drained(void)
 /* One marker's account of its share of one cycle; its thread only. */
 typedef struct share {
     role role;
+    unsigned marker;
     double fraction;            /* of a processor; fractional workers */
     uint64_t start_ns, used_ns;
     unsigned dry;               /* slices in a row without work */
@@ -82,7 +85,7 @@ typedef struct share {
 static share share_of(unsigned marker)
 {
     const pa_pacer *p = &pa_the_gc.pacer;
-    share s = {.role = ROLE_IDLE, .start_ns = pa_clock_now_ns()};
+    share s = {.role = ROLE_IDLE, .marker = marker, .start_ns = pa_clock_now_ns()};
     pa_lock_acquire(&pa_the_gc.lock);
     s.fraction = p->fractional_utilization;
     if (marker < p->dedicated_workers)
@@ -110,14 +113,14 @@ static void notice_competition(uint64_t wall_ns, uint64_t cpu_ns)
 {
     if (wall_ns > TICK_NS / 2 && cpu_ns < wall_ns / 4 * 3) {
         atomic_store_explicit(&pa_the_gc.not_idle_before_ns, pa_clock_now_ns() + BACK_OFF_NS, memory_order_relaxed);
-        atomic_store_explicit(&pa_the_gc.idle_allowed, false, memory_order_relaxed);
+        atomic_store_explicit(&pa_the_gc.idle_markers, 0, memory_order_relaxed);
     }
 }
 
-static bool may_mark_beyond_share(void)
+static bool may_mark_beyond_share(unsigned marker)
 {
     pa_collector *gc = &pa_the_gc;
-    return atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed) ||
+    return marker < atomic_load_explicit(&gc->idle_markers, memory_order_relaxed) ||
            atomic_load_explicit(&gc->flat_out, memory_order_relaxed) ||
            atomic_load_explicit(&gc->waiting, memory_order_relaxed);
 }
@@ -129,7 +132,7 @@ static void mark_or_rest(share *s, pa_gcwork *work)
     uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);
     int64_t ahead = ahead_ns(s);
     bool idle = ahead > 0;
-    if (idle && !may_mark_beyond_share()) {
+    if (idle && !may_mark_beyond_share(s->marker)) {
         pa_thread_wait(&gc->work_word, word, ahead < TICK_NS ? ahead : TICK_NS);
         return;
     }
@@ -193,7 +196,7 @@ static void wake_workers(void)
 void pa_workers_close(void)
 {
     atomic_store(&pa_the_gc.marking_open, false);
-    atomic_store(&pa_the_gc.idle_allowed, false);
+    atomic_store(&pa_the_gc.idle_markers, 0);
     atomic_store(&pa_the_gc.flat_out, false);
     while (atomic_load(&pa_the_gc.active_markers)) /* slices that are ending: what they had is in the pool */
         pa_thread_yield();
@@ -203,12 +206,14 @@ void pa_workers_close(void)
 
 typedef struct meter {
     uint64_t wall_ns, process_ns, gc_ns;
+    double busy;                /* processors that the program used lately; < 0: not known yet */
 } meter;
 
 static meter read_meter(void)
 {
     pa_collector *gc = &pa_the_gc;
-    return (meter){.wall_ns = pa_clock_now_ns(),
+    return (meter){.busy = -1,
+                   .wall_ns = pa_clock_now_ns(),
                    .process_ns = pa_clock_process_cpu_ns(),
                    .gc_ns = atomic_load_explicit(&gc->background_cpu_ns, memory_order_relaxed) +
                             atomic_load_explicit(&gc->idle_cpu_ns, memory_order_relaxed)};
@@ -224,11 +229,15 @@ static void tick(meter *last)
     double wall = (double)(now.wall_ns - last->wall_ns), used = (double)(now.process_ns - last->process_ns),
            ours = (double)(now.gc_ns - last->gc_ns);
     double busy = used > ours ? (used - ours) / wall : 0;
-    bool before = atomic_load_explicit(&gc->idle_allowed, memory_order_relaxed);
-    bool allowed = gc->pacer.processors - busy - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin &&
-                   now.wall_ns >= atomic_load_explicit(&gc->not_idle_before_ns, memory_order_relaxed);
-    atomic_store_explicit(&gc->idle_allowed, allowed, memory_order_relaxed);
-    if (allowed && !before)
+    /* Slices that are under way are in `used` already and not in `ours`: a mean of several looks tells more. */
+    now.busy = last->busy < 0 ? busy : last->busy + (busy - last->busy) / 4;
+    unsigned before = atomic_load_explicit(&gc->idle_markers, memory_order_relaxed), allowed = 0;
+    double left = gc->pacer.processors - now.busy;
+    if (left - gc->pacer.processors * PA_PACER_BACKGROUND > idle_margin &&
+        now.wall_ns >= atomic_load_explicit(&gc->not_idle_before_ns, memory_order_relaxed))
+        allowed = (unsigned)(left + idle_slack);
+    atomic_store_explicit(&gc->idle_markers, allowed, memory_order_relaxed);
+    if (allowed > before)
         wake_workers();
     *last = now;
     pa_assist_revise();
@@ -259,6 +268,12 @@ void pa_workers_mark_stw(unsigned markers)
         atomic_store(&gc->marking_open, true);
         wake_workers();
     }
-    while (!is_drained())
-        mark_slice(&work, false);
+    for (bool more = true; more;) {
+        while (!is_drained())
+            mark_slice(&work, false);
+        pa_marker m = {.work = &work, .plane = pa_mark_plane(atomic_load(&pa_the_heap.sweepgen))};
+        more = pa_overflow_rescan_stw(&m);
+        publish(&m, false);
+        pa_gcwork_flush(&work);
+    }
 }

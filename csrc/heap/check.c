@@ -5,6 +5,7 @@
  */
 #include "heap/check.h"
 
+#include "base/poison.h"
 #include "heap/gcside.h"
 #include "heap/mcache.h"
 #include "heap/remote.h"
@@ -19,7 +20,7 @@ typedef struct checker {
 static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
 {
     uint32_t n = 0;
-    for (uintptr_t b = first; b; b = *(uintptr_t *)b) {
+    for (uintptr_t b = first; b; b = (uintptr_t)pa_link_get((void *)b)) {
         if (b < s->base || !pa_span_is_block(s, (void *)b) || n++ >= max)
             return UINT32_MAX;
     }

@@ -11,6 +11,7 @@
  */
 #include "heap/managed.h"
 
+#include "base/poison.h"
 #include "base/yield.h"
 #include "heap/special.h"
 
@@ -137,6 +138,14 @@ static uint32_t count_marked(const pa_span *s)
     return n;
 }
 
+/* What is not marked is free from now on. */
+static void poison_dead(const pa_span *s)
+{
+    for (uint32_t i = 0; PA_ASAN && i < s->nelems; i++)
+        if (!(pa_racy_load(&s->mark_bits[i / 64]) >> i % 64 & 1))
+            PA_POISON(s->base + i * pa_span_element_bytes(s), pa_span_element_bytes(s));
+}
+
 static uint64_t freed_bytes_of(const pa_span *s, const pa_sweep_outcome *out)
 {
     return (uint64_t)out->freed * pa_span_element_bytes(s);
@@ -151,6 +160,7 @@ pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
     pa_sweep_outcome out = {.marked = count_marked(s)};
     PA_CHECK(out.marked <= s->alloc_count); /* a free slot was marked: somebody kept a wild pointer */
     out.freed = s->alloc_count - out.marked;
+    poison_dead(s);
     uint64_t *old = s->alloc_bits;
     pa_owner_set(&s->alloc_bits, s->mark_bits);
     s->mark_bits = old;

@@ -245,15 +245,15 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
     pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
     pa_lock_acquire(&c->slow);
+    pa_link_set(p, NULL);
+    PA_POISON(p, pa_span_element_bytes(s));
     flush_slot(c, slot);
     tick(c, s->size_class); /* a thread that only frees comes through here and nowhere else */
     collect_in_turn(c, s->size_class);
     if (atomic_load_explicit(&s->owner, memory_order_relaxed) == c) {
-        *(void **)p = NULL;
         splice(c, s, p);
     } else {
         uint32_t blocks = (uint32_t)(OUTBOX_SLOT_BYTES / pa_class_object_bytes[s->size_class]);
-        *(void **)p = NULL;
         *slot = (pa_outbox_slot){.span = s, .first = p, .last = p, .count = 1};
         slot->limit = blocks > OUTBOX_SLOT_BLOCKS ? OUTBOX_SLOT_BLOCKS : blocks ? blocks : 1;
         c->outbox_count++;

@@ -13,6 +13,7 @@
 #ifndef PA_MCACHE_H
 #define PA_MCACHE_H
 
+#include "base/poison.h"
 #include "heap/heap.h"
 #include "heap/mheap.h"
 
@@ -98,6 +99,7 @@ PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
 PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s)
 {
     unsigned i = s->bin;
+    PA_POISON(s->base, pa_span_bytes(s));
     s->needs_zero = 1;
     pa_span_set_state(s, PA_SPAN_CACHED);
     s->next = c->bin[i];
@@ -141,7 +143,8 @@ PA_INLINE bool pa_mcache_try_free_remote(pa_mcache *c, pa_span *s, void *p)
         return false;
     if (PA_UNLIKELY(p == slot->first))
         pa_abort_pointer("free of", p, "already freed (double free)");
-    *(void **)p = slot->first;
+    pa_link_set(p, slot->first);
+    PA_POISON(p, pa_span_element_bytes(s));
     slot->first = p;
     pa_owner_add(&slot->count, 1);
     return true;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/poison.h"
 #include "heap/gcside.h"
 #include "heap/special.h"
 #include "sys/vm.h"
@@ -98,8 +99,10 @@ static bool grow_locked(pa_heap *h, size_t npages)
     uintptr_t base = pa_vm_map_heap(hint, nbytes, PA_ARENA_BYTES);
     if (base == 0)
         return false;
+    PA_POISON(base, nbytes);
     if ((pa_space.table || reserve_window_locked(h, base)) && adopt_arenas_locked(h, base, nbytes))
         return true;
+    PA_UNPOISON(base, nbytes);
     pa_vm_unmap((void *)base, nbytes);
     return false;
 }
@@ -297,6 +300,7 @@ static void free_span_locked(pa_heap *h, pa_span *s)
 static void unpublish(pa_heap *h, pa_span *s)
 {
     PA_ASSERT(pa_span_state_racy(s) != PA_SPAN_DEAD);
+    PA_POISON(s->base, pa_span_bytes(s));
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     s->tail = 0;
     pa_span_set_state(s, PA_SPAN_DEAD);
@@ -359,6 +363,7 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
         return false;
     pa_span added = {.base = end, .npages = (uint32_t)more};
     pa_space_set(&added, s);
+    PA_UNPOISON(end, more << PA_PAGE_SHIFT);
     set_npages(s, npages);
     s->limit = s->tail = s->base + pa_span_bytes(s);
     if (scavenged_pages != more)
@@ -374,6 +379,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     pa_span removed = {.base = s->base + (npages << PA_PAGE_SHIFT), .npages = (uint32_t)fewer};
     set_npages(s, npages);
     s->limit = s->tail = removed.base;
+    PA_POISON(removed.base, fewer << PA_PAGE_SHIFT);
     pa_space_set(&removed, NULL);
     atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
     pa_lock_acquire(&h->lock);

@@ -7,13 +7,14 @@
  */
 #include "heap/remote.h"
 
+#include "base/poison.h"
 #include "base/yield.h"
 
 bool pa_span_push_remote(pa_span *s, void *first, void *last)
 {
     uintptr_t old = atomic_load_explicit(&s->remote, memory_order_relaxed);
     do {
-        __atomic_store_n((uintptr_t *)last, old & ~PA_REMOTE_UNOWNED, __ATOMIC_RELAXED);
+        pa_link_set_shared(last, (void *)(old & ~PA_REMOTE_UNOWNED));
         PA_YIELD(FREE_BEFORE_PUSH);
     } while (!atomic_compare_exchange_weak_explicit(&s->remote, &old, (uintptr_t)first, memory_order_acq_rel,
                                                     memory_order_relaxed));
@@ -24,7 +25,7 @@ uint32_t pa_span_take_home(pa_span *s, void *first)
 {
     uint32_t n = 0;
     uintptr_t last = 0;
-    for (uintptr_t b = (uintptr_t)first; b; b = *(uintptr_t *)b) {
+    for (uintptr_t b = (uintptr_t)first; b; b = (uintptr_t)pa_link_get((void *)b)) {
         if (PA_UNLIKELY(b >= s->tail))
             pa_abort_pointer("free of", (void *)b, "never handed out (foreign pointer)");
         if (PA_UNLIKELY(n++ >= s->live))
@@ -32,7 +33,7 @@ uint32_t pa_span_take_home(pa_span *s, void *first)
                              "a block was freed twice or written to after free");
         last = b;
     }
-    *(void **)last = s->free;
+    pa_link_set((void *)last, s->free);
     pa_owner_set(&s->free, first);
     pa_owner_add(&s->live, -n);
     return n;
@@ -51,7 +52,7 @@ uint32_t pa_span_count_remote(const pa_span *s)
 {
     uintptr_t head = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_acquire);
     uint32_t n = 0;
-    for (uintptr_t b = head & ~PA_REMOTE_UNOWNED; b; b = __atomic_load_n((uintptr_t *)b, __ATOMIC_RELAXED))
+    for (uintptr_t b = head & ~PA_REMOTE_UNOWNED; b; b = (uintptr_t)pa_link_get_shared((void *)b))
         n++;
     return n;
 }

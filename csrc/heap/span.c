@@ -10,6 +10,8 @@
  */
 #include "heap/span.h"
 
+#include "base/poison.h"
+
 #include "base/bits.h"
 
 enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3 }; /* an eighth of the span, at least 4 KiB */
@@ -72,10 +74,10 @@ bool pa_span_carve(pa_span *s)
         end = s->limit;
     uintptr_t last = first;
     while (last + size < end) {
-        *(uintptr_t *)last = last + size;
+        pa_link_set((void *)last, (void *)(last + size));
         last += size;
     }
-    *(uintptr_t *)last = 0;
+    pa_link_set((void *)last, NULL);
     s->free = (void *)first;
     pa_owner_set(&s->tail, last + size);
     return true;

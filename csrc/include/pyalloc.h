@@ -111,6 +111,10 @@ void pa_safepoint(void);
 bool pa_is_inside(void);
 /* pa_enter that never waits: false also while the world is being stopped. */
 bool pa_try_enter(void);
+/* pa_enter that waits at most timeout_ns for a stop to end: then false with EAGAIN. */
+bool pa_enter_within(uint64_t timeout_ns);
+/* Does a collector wait for this thread to poll or leave? Inside only. */
+bool pa_stop_is_wanted(void);
 
 /* A fixed layout: which words hold pointers. Immutable, lives for ever, equal layouts are one type. */
 typedef struct pa_type pa_type;
@@ -127,6 +131,15 @@ void *pa_new_pointers(size_t count);
 void *pa_new_bytes(size_t nbytes);
 /* Any aligned word may be a pointer; written without a barrier, scanned again in the final stop. */
 void *pa_new_conservative(size_t nbytes);
+
+/* The same for a thread that holds something which others need, such as Python's GIL: NULL with EAGAIN where the
+ * forms above would wait for a stop, mark in payment of what was allocated, wait for a cycle or collect. Nothing has
+ * happened then; the caller leaves, lets go of what it holds, and inside again calls pa_settle and a form above. */
+void *pa_try_new(const pa_type *type);
+void *pa_try_new_pointers(size_t count);
+void *pa_try_new_bytes(size_t nbytes);
+/* Pays at once what the calling thread owes to marking, polling meanwhile: the try forms let it grow. Inside only. */
+void pa_settle(void);
 
 /* *slot = value, with the write barrier while marking (hybrid: shades the old and the new value). slot lies in
  * a managed object, a handle or a barriered range. Inside only. Store-release. */

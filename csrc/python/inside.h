@@ -17,9 +17,9 @@
 /* The part of pa_inside_enter that waits; managed.c. */
 PA_COLD bool pa_inside_enter_slow(void);
 
-/* Makes the thread inside.  False with MemoryError.  While the world is stopped it waits: with the GIL held
- * for the short stops of the concurrent modes, with the GIL let go in the modes that stop for a whole cycle,
- * so other Python code may run before it returns. */
+/* Makes the thread inside.  False with MemoryError.  While the world is stopped it waits: a moment with the GIL held,
+ * which is enough for the stops of the concurrent modes, then with the GIL let go, so other Python code may run
+ * before it returns. */
 static inline bool pa_inside_enter(void)
 {
     PA_OUTSIDE();
@@ -29,6 +29,15 @@ static inline bool pa_inside_enter(void)
 static inline void pa_inside_leave(void)
 {
     pa_leave();
+}
+
+PA_COLD bool pa_inside_poll_slow(void);
+
+/* Between two steps of a long operation: the same when a stop waits for this thread.  False with MemoryError, and
+ * outside then. */
+static inline bool pa_inside_poll(void)
+{
+    return PA_LIKELY(!pa_stop_is_wanted()) || pa_inside_poll_slow();
 }
 
 #endif

@@ -7,19 +7,29 @@
  *
  * Between the two allocations the first object has a handle: the second may collect.
  *
- * No state; locks: the GIL, which is let go for large ones (no Python is used meanwhile).  Go counterpart: a
+ * No state; locks: the GIL, which is let go for large ones and where the collector wants something
+ * that takes time (no Python is used meanwhile).  Go counterpart: a
  * slice header and its array, makeslice.
  */
 #include "python/items.h"
+
+#include <errno.h>
 
 #include "python/managed_doc.h"
 
 static const pa_type *items_type;
 
-/* Inside.  NULL: no memory. */
-static pa_handle *make_inside(uint32_t class_id, uint32_t element_id, size_t length, pa_items **out)
+static void *new_items(uint32_t class_id, size_t length, bool trying)
 {
-    pa_items *made = pa_new(items_type);
+    if (class_id == PA_CLASS_BYTES)
+        return trying ? pa_try_new_bytes(length) : pa_new_bytes(length);
+    return trying ? pa_try_new_pointers(length) : pa_new_pointers(length);
+}
+
+/* Inside.  NULL with ENOMEM; trying: or with EAGAIN, nothing was made and one has to wait without the GIL. */
+static pa_handle *make_inside(uint32_t class_id, uint32_t element_id, size_t length, bool trying, pa_items **out)
+{
+    pa_items *made = trying ? pa_try_new(items_type) : pa_new(items_type);
     if (made == NULL)
         return NULL;
     made->class_id = class_id;
@@ -28,13 +38,28 @@ static pa_handle *make_inside(uint32_t class_id, uint32_t element_id, size_t len
     *out = made;
     if (handle == NULL || length == 0)
         return handle;
-    void *items = class_id == PA_CLASS_BYTES ? pa_new_bytes(length) : pa_new_pointers(length);
+    void *items = new_items(class_id, length, trying);
     if (items == NULL) {
+        int saved_errno = errno;
         pa_handle_free(handle);
+        errno = saved_errno;
         return NULL;
     }
     made->length = length;
     pa_store(&made->items, items);
+    return handle;
+}
+
+static pa_handle *make_without_gil(uint32_t class_id, uint32_t element_id, size_t length, pa_items **out)
+{
+    pa_handle *handle = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    if (pa_enter()) {
+        pa_settle();
+        handle = make_inside(class_id, element_id, length, false, out);
+        pa_leave();
+    }
+    Py_END_ALLOW_THREADS
     return handle;
 }
 
@@ -49,21 +74,18 @@ PyObject *pa_items_new(uint32_t class_id, uint32_t element_id, Py_ssize_t length
         return NULL;
     pa_items *made = NULL;
     pa_handle *handle = NULL;
-    if (nbytes < PA_ITEMS_GIL_FREE_BYTES) {
+    bool alone = nbytes >= PA_ITEMS_GIL_FREE_BYTES;
+    if (!alone) {
         if (!pa_inside_enter()) {
             pa_managed_drop_blank(blank);
             return NULL;
         }
-        handle = make_inside(class_id, element_id, (size_t)length, &made);
+        handle = make_inside(class_id, element_id, (size_t)length, true, &made);
+        alone = handle == NULL && errno == EAGAIN;
         pa_inside_leave();
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        if (pa_enter()) {
-            handle = make_inside(class_id, element_id, (size_t)length, &made);
-            pa_leave();
-        }
-        Py_END_ALLOW_THREADS
     }
+    if (alone)
+        handle = make_without_gil(class_id, element_id, (size_t)length, &made);
     if (PA_LIKELY(handle != NULL))
         return pa_managed_finish(blank, made, handle);
     pa_managed_drop_blank(blank);

@@ -20,6 +20,9 @@
 #include "python/managed_doc.h"
 
 enum { FREE_LIST_MAX = 256, TABLE_STEP = 64 };
+/* How long a thread waits for a stop with the GIL: the stops of the concurrent modes are shorter, unless a thread
+ * that is inside does not run.  Giving the GIL up costs more when others want it, a switch interval (5 ms). */
+enum { SHORT_STOP_NS = 100 * 1000 };
 
 pa_layout **pa_layouts;
 pa_layout *pa_compact_layouts[PA_OBJECT_TAG_MASK + 1];
@@ -33,27 +36,27 @@ static int free_list_count;
 bool pa_inside_enter_slow(void)
 {
     for (;;) {
-        pa_gc_stats stats;
-        pa_read_gc_stats(&stats);
-        bool entered;
-        if (stats.mode >= PA_GC_CONCURRENT_15) {
-            entered = pa_enter();
-            if (entered)
-                return true;
-        } else {
+        if (pa_enter_within(SHORT_STOP_NS))
+            return true;
+        bool entered = false;
+        if (errno == EAGAIN) {
             Py_BEGIN_ALLOW_THREADS
             entered = pa_enter();
             if (entered)
                 pa_leave();
             Py_END_ALLOW_THREADS
-            if (entered && pa_try_enter())
-                return true;
         }
         if (!entered) {
             PyErr_SetString(pa_out_of_memory_error, "cannot attach the thread to the collector");
             return false;
         }
     }
+}
+
+bool pa_inside_poll_slow(void)
+{
+    pa_inside_leave();
+    return pa_inside_enter();
 }
 
 /* ---- Layouts ---------------------------------------------------------------------------------- */

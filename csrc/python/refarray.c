@@ -2,7 +2,9 @@
  *
  * Every store goes through the barrier.  Work on many items goes in steps of STEP_ITEMS with a poll between,
  * so that a stop of the world never waits for a long array; the array itself is kept by the reference that
- * the caller holds, the values by their references or by the array that they come from.
+ * the caller holds, the values by their references or by the array that they come from.  A poll that finds a long
+ * stop lets the GIL go: other threads may see such an operation half done, as in an array of Python's own that a
+ * loop fills.
  *
  * Arguments are checked and turned into addresses before anything is stored, so an operation that raises has
  * changed nothing.
@@ -50,7 +52,8 @@ static int copy_slots(void **to, void *const *from, Py_ssize_t count)
         Py_ssize_t step = count - done < STEP_ITEMS ? count - done : STEP_ITEMS;
         Py_ssize_t start = backward ? count - done - step : done;
         pa_store_range(to + start, from + start, (size_t)step);
-        pa_safepoint();
+        if (!pa_inside_poll())
+            return -1;
     }
     pa_inside_leave();
     return 0;
@@ -64,8 +67,8 @@ static int copy_strided(void **to, Py_ssize_t stride_to, void *const *from, Py_s
         return -1;
     for (Py_ssize_t i = 0; i < count; i++) {
         pa_store(to + i * stride_to, from[i * stride_from]);
-        if (i % STEP_ITEMS == STEP_ITEMS - 1)
-            pa_safepoint();
+        if (i % STEP_ITEMS == STEP_ITEMS - 1 && !pa_inside_poll())
+            return -1;
     }
     pa_inside_leave();
     return 0;
@@ -85,8 +88,8 @@ static int store_tuple(PyObject *array, void **slots, Py_ssize_t stride, PyObjec
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *value = PyTuple_GET_ITEM(tuple, i);
         pa_store(slots + i * stride, value == Py_None ? NULL : pa_managed_object(value));
-        if (i % STEP_ITEMS == STEP_ITEMS - 1)
-            pa_safepoint();
+        if (i % STEP_ITEMS == STEP_ITEMS - 1 && !pa_inside_poll())
+            return -1;
     }
     pa_inside_leave();
     return 0;
@@ -270,8 +273,8 @@ static PyObject *refarray_fill(PyObject *array, PyObject *value)
     void **slots = slots_of(array);
     for (Py_ssize_t i = 0; i < length_of(array); i++) {
         pa_store(slots + i, object);
-        if (i % STEP_ITEMS == STEP_ITEMS - 1)
-            pa_safepoint();
+        if (i % STEP_ITEMS == STEP_ITEMS - 1 && !pa_inside_poll())
+            return NULL;
     }
     pa_inside_leave();
     Py_RETURN_NONE;

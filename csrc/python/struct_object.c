@@ -3,7 +3,8 @@
  * Node(left=a, right=b) is the operation that is measured: it comes here by vectorcall, without a tuple or a
  * dict.  The arguments become bits first, which may run Python code; then memory for the reference; then
  * everything else inside at one go: the object, its handle, its fields.  The references in args keep what the
- * bits point to, so nothing is lost when the allocation collects.
+ * bits point to, so nothing is lost when a collection runs.  Where the allocation would have to wait or to mark,
+ * object and handle are made with the GIL let go.
  *
  * Keywords are compared by address (names in calls and of fields are interned) starting behind the field that
  * the last one named, so arguments in the order of the fields are found at once.
@@ -83,6 +84,48 @@ static int stage(const pa_layout *layout, staged *stages, PyObject *const *args,
 
 /* ---- Objects ---------------------------------------------------------------------------------- */
 
+/* A fresh object as pointers to it have it, with its class. */
+static inline void *with_class(const pa_layout *layout, void *object)
+{
+    if (layout->tag != 0)
+        return (char *)object + layout->tag;
+    *(uint32_t *)object = layout->class_id;
+    return object;
+}
+
+/* The collector wants something first that takes time: without the GIL.  NULL: no memory. */
+static PA_COLD pa_handle *make_without_gil(const pa_layout *layout, void **object)
+{
+    pa_handle *handle = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    if (pa_enter()) {
+        pa_settle();
+        *object = pa_new(layout->type);
+        if (*object != NULL) {
+            *object = with_class(layout, *object);
+            handle = pa_handle_new(*object);
+        }
+        pa_leave();
+    }
+    Py_END_ALLOW_THREADS
+    return handle;
+}
+
+/* Inside.  The object with its handle; -1 with an exception and outside. */
+static PA_COLD int make_slowly(const pa_layout *layout, void **object, pa_handle **handle)
+{
+    pa_inside_leave();
+    *handle = make_without_gil(layout, object);
+    if (*handle == NULL) {
+        pa_managed_set_out_of_memory(layout->python_type->tp_name, layout->nbytes);
+        return -1;
+    }
+    if (pa_inside_enter())
+        return 0;
+    pa_handle_free(*handle);
+    return -1;
+}
+
 /* A new object with these fields; what bits point to is kept by the caller. */
 static PyObject *make(PyTypeObject *cls, const pa_layout *layout, const staged *stages, Py_ssize_t count)
 {
@@ -94,26 +137,24 @@ static PyObject *make(PyTypeObject *cls, const pa_layout *layout, const staged *
         return NULL;
     }
     pa_handle *handle = NULL;
-    void *object = pa_new(layout->type);
+    void *object = pa_try_new(layout->type);
     if (PA_LIKELY(object != NULL)) {
-        if (layout->tag == 0)
-            *(uint32_t *)object = layout->class_id;
-        else
-            object = (char *)object + layout->tag;
+        object = with_class(layout, object);
         handle = pa_handle_new(object);
-        for (Py_ssize_t i = 0; i < count; i++) {
-            void *at = pa_field_at(stages[i].field, object);
-            if (stages[i].field->kind != PA_KIND_REF)
-                pa_scalar_store(stages[i].field->kind, at, stages[i].bits);
-            else if (stages[i].bits != 0)
-                pa_store(at, (void *)(uintptr_t)stages[i].bits);
-        }
+    }
+    if (PA_UNLIKELY(handle == NULL) && make_slowly(layout, &object, &handle) < 0) {
+        pa_managed_drop_blank(blank);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        void *at = pa_field_at(stages[i].field, object);
+        if (stages[i].field->kind != PA_KIND_REF)
+            pa_scalar_store(stages[i].field->kind, at, stages[i].bits);
+        else if (stages[i].bits != 0)
+            pa_store(at, (void *)(uintptr_t)stages[i].bits);
     }
     pa_inside_leave();
-    if (PA_LIKELY(handle != NULL))
-        return pa_managed_finish_as(blank, cls, object, handle);
-    pa_managed_drop_blank(blank);
-    return pa_managed_set_out_of_memory(layout->python_type->tp_name, layout->nbytes);
+    return pa_managed_finish_as(blank, cls, object, handle);
 }
 
 static const pa_layout *layout_to_make(PyTypeObject *cls)

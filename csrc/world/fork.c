@@ -17,6 +17,7 @@
 #include <pthread.h>
 
 #include "base/assert.h"
+#include "base/poison.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "world/proc.h"
@@ -85,7 +86,7 @@ static void parent(void)
 static uint32_t list_length(const pa_span *s, uintptr_t first, uint32_t max)
 {
     uint32_t n = 0;
-    for (uintptr_t b = first; b; b = *(uintptr_t *)b) {
+    for (uintptr_t b = first; b; b = (uintptr_t)pa_link_get((void *)b)) {
         if (b < s->base || b >= s->limit || n++ == max)
             pa_abort_pointer("heap corruption at", (void *)b, "found in the child of a fork");
     }
@@ -152,7 +153,7 @@ static void deliver_outbox(pa_mcache *c)
         for (void *b = s ? c->outbox[i].first : NULL; b && left--; b = next) {
             if (pa_span_of(b) != s || !pa_span_is_block(s, b))
                 break;
-            next = *(void **)b;
+            next = pa_link_get(b);
             (void)pa_span_push_remote(s, b, b); /* claimed or not: rehome_spans comes next */
         }
     }

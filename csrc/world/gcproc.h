@@ -27,13 +27,13 @@ typedef struct pa_gcproc {
     /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on
      * leaving; read by stoppers (acquire, after a membarrier). */
     _Atomic uint32_t inside;
-    /* 1 while the thread must not be inside; also the futex that it waits on. Written by stoppers; read by the
-     * owner with acquire. */
+    /* 1 while the thread must not be inside. Written by stoppers; read by the owner with acquire. */
     _Atomic uint32_t stop;
     uint32_t depth;             /* nested pa_enter; owner only */
 
     /* ---- Allocation; see api/mallocgc.c. Changed by the owner and, in stops, by the collector ---- */
     uint8_t marking;            /* pa_marking: barrier on, allocate black; changes in stops only */
+    bool trying;                /* in a pa_try_new form: nothing may be waited for; owner only */
     pa_span *alloc[PA_MANAGED_KINDS][PA_SIZE_CLASSES]; /* by kind - 1 */
     uintptr_t tiny;             /* current tiny block, 0: none */
     uint32_t tiny_offset;

@@ -2,44 +2,89 @@
  *
  * Owns the pool's two lists (lock rank WORKBUF).  A gcwork keeps two buffers, so that a marker that hovers
  * around a buffer's edge does not go to the pool each time.  Buffers come from off-heap memory and are kept;
- * one is set aside while the world is quiet (pa_gcwork_put_slow never fails without saying so: a collector that
- * cannot write down a grey object has lost it, so out of memory here ends the process).
+ * the first few are static, so that there are some whatever the OS says.
+ *
+ * Overflow: a grey object that cannot be written down must not be lost.  It is marked there and then, so that its
+ * memory stays, and what hangs on it is found later by going through the marked objects of the whole heap: slow, but it
+ * needs no memory, and each such walk leaves less to do (the mark stack overflow of the classic collectors;
+ * Jones, Hosking, Moss, "The Garbage Collection Handbook", 2.4).
  */
 #include "world/gcwork.h"
 
 #include <string.h>
 
-#include "base/assert.h"
+#include "heap/object.h"
+#include "world/proc.h"
 
-enum { BATCH = 32, SHARE_MIN = 8 };
+enum { BATCH = 32, SHARE_MIN = 8, RESERVE = 8 };
 
+/* Never touched by programs without managed objects. */
+static PA_ALIGNED(PA_CACHE_LINE_BYTES) pa_workbuf reserve[RESERVE];
+
+static void add_empties(pa_workpool *pool, pa_workbuf *first, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        first[i].next = pool->empty;
+        pool->empty = &first[i];
+    }
+    pool->made_count += count;
+}
+
+static void make_empties(pa_workpool *pool)
+{
+    if (pool->made_count == 0) {
+        add_empties(pool, reserve, RESERVE);
+        return;
+    }
+    if (pool->most && pool->made_count >= pool->most)
+        return;
+    for (unsigned count = BATCH; !pool->empty && count; count /= BATCH) {
+        pa_workbuf *block = pa_offheap_alloc(pool->offheap, count * sizeof *block, PA_CACHE_LINE_BYTES);
+        if (block)
+            add_empties(pool, block, count);
+    }
+}
+
+/* NULL when there is none and no memory for one. */
 static pa_workbuf *take_empty(pa_workpool *pool)
 {
     pa_lock_acquire(&pool->lock);
+    if (!pool->empty)
+        make_empties(pool);
     pa_workbuf *b = pool->empty;
-    if (b) {
+    if (b)
         pool->empty = b->next;
-    } else {
-        char *block = pa_offheap_alloc(pool->offheap, BATCH * sizeof *b, PA_CACHE_LINE_BYTES);
-        if (!block)
-            block = pa_offheap_alloc(pool->offheap, sizeof *b, PA_CACHE_LINE_BYTES);
-        else
-            for (int i = 1; i < BATCH; i++) {
-                pa_workbuf *more = (pa_workbuf *)(block + i * sizeof *b);
-                more->next = pool->empty;
-                pool->empty = more;
-            }
-        b = (pa_workbuf *)block;
-        pool->made_count += BATCH;
-    }
     pa_lock_release(&pool->lock);
-    if (!b) {
-        pa_log_line("out of memory for the collector's work buffers");
-        PA_CHECK(b != NULL);
-    }
+    if (!b)
+        return NULL;
     b->next = NULL;
     b->count = 0;
     return b;
+}
+
+/* No buffer for the entry: see the essay. */
+static PA_COLD void overflow(pa_workpool *pool, uintptr_t entry)
+{
+    pa_objref o;
+    if (entry & PA_OBLET_BIT) { /* the rest of a marked object */
+        atomic_store_explicit(&pool->overflowed, true, memory_order_release);
+        return;
+    }
+    if (!pa_object_resolve(entry, &o))
+        return;
+    uint32_t sweepgen = atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed);
+    unsigned plane = pool->in_checkmark ? PA_PLANE_CHECK : pa_mark_plane(sweepgen);
+    if (__atomic_fetch_or(pa_object_bit_word(&o, plane), pa_object_bit(&o), __ATOMIC_RELAXED) & pa_object_bit(&o))
+        return; /* whoever marked it looks after it */
+    atomic_fetch_add_explicit(&pool->overflow_bytes, pa_object_slot_bytes(&o), memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->overflow_count, 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->overflowed, true, memory_order_release);
+}
+
+bool pa_workpool_take_overflow(pa_workpool *pool, uint64_t *marked_bytes)
+{
+    *marked_bytes += atomic_exchange_explicit(&pool->overflow_bytes, 0, memory_order_relaxed);
+    return atomic_exchange_explicit(&pool->overflowed, false, memory_order_acquire);
 }
 
 static void put_full(pa_workpool *pool, pa_workbuf *b)
@@ -88,8 +133,11 @@ void pa_gcwork_put_slow(pa_gcwork *w, uintptr_t entry)
         put_full(w->pool, w->current);
         w->current = NULL;
     }
-    if (!w->current)
-        w->current = take_empty(w->pool);
+    if (!w->current && !(w->current = take_empty(w->pool))) {
+        swap(w); /* what is there can still be taken from */
+        overflow(w->pool, entry);
+        return;
+    }
     w->current->entries[w->current->count++] = entry;
 }
 
@@ -137,6 +185,8 @@ void pa_gcwork_share(pa_gcwork *w)
         w->spare = NULL;
     } else if (w->current && w->current->count >= SHARE_MIN) {
         pa_workbuf *b = w->current, *half = take_empty(w->pool);
+        if (!half)
+            return;
         half->count = b->count / 2;
         memcpy(half->entries, b->entries, half->count * sizeof *b->entries);
         memmove(b->entries, b->entries + half->count, (b->count - half->count) * sizeof *b->entries);

@@ -6,6 +6,10 @@
  * bit set are oblets: the address inside a marked large object from where to scan on.
  *
  * A gcwork belongs to one thread (or to who stopped it).  The pool is shared.
+ *
+ * Without memory for another buffer an entry is not written down: its object is marked, and the pool remembers that
+ * marked objects exist whose pointers nobody looked at (`overflowed`). Who ends marking then looks through all
+ * marked objects once more, in the stop (gc/overflow.c).
  */
 #ifndef PA_GCWORK_H
 #define PA_GCWORK_H
@@ -28,8 +32,13 @@ typedef struct pa_workpool {
     /* Buffers in `full`. Written under lock; read racily: "is there work?", and exactly in a stop. */
     _Atomic uint64_t full_count;
     _Atomic uint32_t hungry; /* markers that look for work: who has much shares it */
-    uint64_t made_count;
+    uint64_t made_count;    /* under lock */
+    uint64_t most;          /* no more are made; 0: as many as there is memory for. Set by tests */
     pa_offheap *offheap;
+    /* Set by who could not write an entry down (release), taken in the stop that ends marking. */
+    _Atomic bool overflowed;
+    _Atomic uint64_t overflow_count, overflow_bytes; /* objects marked so: ever, and bytes since last taken */
+    bool in_checkmark;      /* marks go to checkmark's plane; changes in stops */
 } pa_workpool;
 
 typedef struct pa_gcwork {
@@ -42,6 +51,8 @@ void pa_gcwork_put_slow(pa_gcwork *w, uintptr_t entry);
 uintptr_t pa_gcwork_get_slow(pa_gcwork *w);
 /* Hands everything to the pool; true when there was something. */
 bool pa_gcwork_flush(pa_gcwork *w);
+/* True when marked objects were not scanned since the last call; adds the bytes marked so to *marked_bytes. */
+bool pa_workpool_take_overflow(pa_workpool *pool, uint64_t *marked_bytes);
 /* Gives half of what is here to the pool when there is enough. */
 void pa_gcwork_share(pa_gcwork *w);
 

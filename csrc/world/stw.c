@@ -3,16 +3,22 @@
  * Owns pa_the_world.  A stopper holds its lock (rank WORLD) from stop to start; the flags are set under the P
  * list's lock, so that a P that comes later starts with the flag that the others have.
  *
- * A waiting stopper spins, yields and then sleeps on `left`, which a leaving P bumps when it sees its flag.
- * The leaving thread looks at the flag without a fence, so it may miss it: the stopper's sleeps are short.
+ * A waiting stopper spins for a moment and then sleeps on `left`, which a leaving P bumps when it sees its flag, so
+ * that a thread that is inside and was preempted gets the processor.  The leaving thread looks at the flag without a
+ * fence, so it may miss it: the stopper's sleeps are short.
+ *
+ * All who wait to enter sleep on one word, `started`, and are woken by one call when all flags are clear already.
+ * Waking them one by one let the first of them take the stopper's processor for a scheduler's slice while the others
+ * were still stopped (docs/decisions/016).
  */
 #include "world/stw.h"
 
 #include "base/assert.h"
 #include "base/yield.h"
+#include "sys/clock.h"
 #include "sys/thread.h"
 
-enum { SPINS = 200, YIELDS = 20, NAP_NS = 50 * 1000 };
+enum { SPINS = 200, NAP_NS = 50 * 1000 };
 
 pa_world pa_the_world = {.lock = PA_LOCK_INIT(WORLD)};
 const pa_gcproc pa_gcproc_outside;
@@ -59,13 +65,52 @@ void pa_world_park(pa_proc *p)
     pa_thread_wake_all(&pa_the_world.left);
 }
 
+/* p's flag is clear afterwards; false when timeout_ns (< 0: none) passed first. */
+static bool wait_for_start(pa_proc *p, int64_t timeout_ns)
+{
+    pa_world *w = &pa_the_world;
+    uint64_t end_ns = timeout_ns < 0 ? 0 : pa_clock_now_ns() + (uint64_t)timeout_ns;
+    bool clear = false, late = false;
+    atomic_fetch_add(&w->waiters, 1);
+    while (!clear && !late) {
+        uint32_t started = atomic_load(&w->started);
+        clear = atomic_load(&p->cache.gc->stop) == 0;
+        int64_t left_ns = timeout_ns < 0 ? -1 : (int64_t)(end_ns - pa_clock_now_ns());
+        late = timeout_ns >= 0 && left_ns <= 0;
+        if (clear || late)
+            break;
+        PA_YIELD(ENTER_WAITS);
+        pa_thread_wait(&w->started, started, left_ns);
+    }
+    atomic_fetch_sub(&w->waiters, 1);
+    return clear;
+}
+
+/* Flags were cleared. */
+static void wake_waiters(void)
+{
+    pa_world *w = &pa_the_world;
+    atomic_fetch_add(&w->started, 1);
+    if (atomic_load(&w->waiters))
+        pa_thread_wake_all(&w->started);
+}
+
 void pa_world_enter_slow(pa_proc *p)
 {
     do {
         pa_world_leave(p);
-        while (atomic_load_explicit(&p->cache.gc->stop, memory_order_acquire))
-            pa_thread_wait(&p->cache.gc->stop, 1, -1);
+        (void)wait_for_start(p, -1);
     } while (!pa_world_try_inside(p));
+}
+
+bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns)
+{
+    while (!pa_world_try_inside(p)) {
+        pa_world_leave(p);
+        if (!wait_for_start(p, (int64_t)timeout_ns))
+            return false;
+    }
+    return true;
 }
 
 /* ---- All of them ---- */
@@ -79,8 +124,6 @@ static pa_gcproc *gcproc_of(pa_proc *p)
 static void set_flag(pa_proc *p, bool stop)
 {
     atomic_store_explicit(&gcproc_of(p)->stop, stop, memory_order_seq_cst);
-    if (!stop)
-        pa_thread_wake_all(&gcproc_of(p)->stop);
 }
 
 /* All flags are set: from here on a P that is seen outside stays there. */
@@ -101,8 +144,6 @@ static void wait_a_little(int *turns)
 {
     if (++*turns < SPINS) {
         pa_cpu_relax();
-    } else if (*turns < SPINS + YIELDS) {
-        pa_thread_yield();
     } else {
         uint32_t left = atomic_load_explicit(&pa_the_world.left, memory_order_acquire);
         pa_thread_wait(&pa_the_world.left, left, NAP_NS);
@@ -129,14 +170,16 @@ void pa_world_stop(pa_proc *self)
     pa_lock_acquire(&pa_the_world.lock);
     set_all_flags(self, true);
     fence();
+    int turns = 0;
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        for (int turns = 0; p != self && pa_gcproc_is_real(gcproc_of(p)) && !is_outside(p);)
+        while (p != self && pa_gcproc_is_real(gcproc_of(p)) && !is_outside(p))
             wait_a_little(&turns);
 }
 
 void pa_world_start(void)
 {
     set_all_flags(NULL, false);
+    wake_waiters();
     pa_lock_release(&pa_the_world.lock);
 }
 
@@ -160,6 +203,7 @@ void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argumen
     fence();
     int turns = 0;
     for (bool waiting = true; waiting;) {
+        bool visited = false;
         waiting = false;
         for (pa_proc *p = first_proc(); p; p = p->next_all) {
             if (!pa_gcproc_is_real(gcproc_of(p)) ||
@@ -171,7 +215,10 @@ void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argumen
             }
             visit(p, argument);
             set_flag(p, false);
+            visited = true;
         }
+        if (visited)
+            wake_waiters();
         if (waiting)
             wait_a_little(&turns);
     }
@@ -216,6 +263,7 @@ void pa_world_reset_child(pa_proc *self)
 {
     atomic_store(&pa_the_world.gc_active, 0);
     atomic_store(&pa_the_world.gc_hold, 0);
+    atomic_store(&pa_the_world.waiters, 0);
     pa_the_world.stopped = false;
     if (pa_the_world.initialised)
         pa_the_world.asymmetric = pa_thread_membarrier_register();

@@ -27,6 +27,10 @@ typedef struct pa_world {
     bool stopped;               /* under the P list's lock: new Ps start with stop set */
     /* Bumped by a P that goes outside and sees its stop flag: the stopper sleeps on it. */
     _Atomic uint32_t left;
+    /* Futex of who waits to enter: bumped when flags were cleared. And how many wait: a thread counts itself, then
+     * reads `started` and its flag; who starts clears the flags, then bumps, then looks at the count. All
+     * sequentially consistent, so that one of the two sees the other. */
+    _Atomic uint32_t started, waiters;
     /* Threads of the collector at work, and whether fork wants them at rest. Sequentially consistent. */
     _Atomic uint32_t gc_active, gc_hold;
 } pa_world;
@@ -37,6 +41,8 @@ extern PA_HIDDEN pa_world pa_the_world;
 pa_proc *pa_world_attach(void);
 void pa_world_enter_slow(pa_proc *p);
 void pa_world_park(pa_proc *p);
+/* Waits at most timeout_ns for a stop to end; false when it did not, outside then. */
+bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns);
 
 /* Stops every P but self (may be NULL). Returns when none is inside. Waits for those that are. */
 void pa_world_stop(pa_proc *self);
@@ -88,10 +94,16 @@ PA_INLINE void pa_world_leave(pa_proc *p)
         pa_world_park(p);
 }
 
+/* Inside: does a stopper wait for p? */
+PA_INLINE bool pa_world_is_wanted(const pa_proc *p)
+{
+    return atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed) != 0;
+}
+
 /* Inside. */
 PA_INLINE void pa_world_poll(pa_proc *p)
 {
-    if (PA_UNLIKELY(atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed))) {
+    if (PA_UNLIKELY(pa_world_is_wanted(p))) {
         pa_world_leave(p);
         pa_world_enter(p);
     }

@@ -1,6 +1,7 @@
 /* mutator.c - threads change a shared graph and graphs of their own while the collector runs.
  *
  *     mutator [seconds=2] [seed=1] [threads=3] [mode=0..4, -1: changing] [gogc=1..1000, -1: changing] [checkmark=1]
+ *             [workbufs=1: only the work buffers that need no memory]
  *
  * In the shared graph everybody races: any thread may write any slot, and what a reader meets must be whole
  * (graph.h).  Each thread also has a graph of its own with a shadow outside of the heap: for every object its address
@@ -10,6 +11,8 @@
 #include "graph.h"
 
 #include "shadow.h"
+
+#include "world/proc.h"
 
 enum { SHARED = 128, HELD = 12, THREADS_MAX = 32, ROUND = 400 };
 
@@ -146,6 +149,7 @@ int main(int argc, char **argv)
     make_types();
     set_mode(mode < 0 ? PA_GC_CONCURRENT : (int)mode);
     pa_gc_set_checkmark(option(argc, argv, "checkmark", 1));
+    pa_the_procs.workpool.most = (uint64_t)option(argc, argv, "workbufs", 0);
     pa_set_gc_percent(gogc < 0 ? 100 : (int)gogc);
     REQUIRE(pa_roots_add(shared, sizeof shared, PA_ROOTS_BARRIERED) == 0);
 

@@ -3,6 +3,7 @@
  *     oom case=fill MIB=300 [mode=4]      sets RLIMIT_AS that far above what is mapped
  *     oom case=fresh [mode=4]             expects to be started under a limit (ulimit -v)
  *     oom case=absurd                     sizes that cannot be
+ *     oom case=workbufs shape=0..3 [mode=4] marking with the few work buffers that need no memory
  *     oom case=inject [most=400]          white-box: the n-th call to the OS fails and all after, for every n
  */
 #include "gc_test.h"
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "sys/vm.h"
+#include "world/proc.h"
 
 static const pa_type *type;
 static volatile size_t huge = SIZE_MAX;
@@ -125,6 +127,87 @@ static void fill(int mode)
                     nbytes, first_blocks[round % 4]);
     }
     REQUIRE(refused >= 8);
+    pa_frame_pop(&frame);
+    pa_leave();
+    managed_heap_must_be_empty();
+}
+
+/* ---- Without memory for work buffers ---- */
+
+enum { SHAPES = 4, SHAPE_NODES = 60000, FAN_OUT = 3000, LINK_SLOTS = 500, HUGE_SLOTS = 300000 };
+
+/* A fresh object with count pointers, in slots[2]; slots[2..3] are ours. */
+static void **make_pointers(void **slots, size_t count)
+{
+    return slots[2] = must(pa_new_pointers(count));
+}
+
+/* In slots[0]: a structure of SHAPE_NODES nodes of two pointers and 16 bytes of data, or thereabouts. */
+static size_t build_shape(int shape, void **slots)
+{
+    size_t made = 0;
+    slots[0] = slots[1] = NULL;
+    if (shape == 0) { /* one wide object: all children grey at once */
+        slots[0] = make_pointers(slots, SHAPE_NODES);
+        for (; made < SHAPE_NODES; made++)
+            pa_store((void **)slots[0] + made, must(new_node(type, (long)made)));
+    } else if (shape == 1) { /* wide objects under wide objects */
+        slots[0] = make_pointers(slots, FAN_OUT);
+        for (size_t i = 0; i < FAN_OUT; i++) {
+            void **inner = make_pointers(slots, SHAPE_NODES / FAN_OUT * 20);
+            pa_store((void **)slots[0] + i, inner);
+            for (size_t k = 0; k < SHAPE_NODES / FAN_OUT; k++, made++)
+                pa_store((void **)slots[2] + k * 20, must(new_node(type, (long)made)));
+        }
+    } else if (shape == 2) { /* a list of wide objects */
+        while (made < SHAPE_NODES) { /* the next in the last slot: the others stay grey meanwhile */
+            void **link = make_pointers(slots, LINK_SLOTS);
+            pa_store(link + LINK_SLOTS - 1, slots[0]);
+            slots[0] = link;
+            for (int k = 0; k < LINK_SLOTS - 1; k += 7)
+                pa_store(link + k, must(new_node(type, (long)(made++))));
+        }
+    } else { /* large objects, scanned in oblets, below each other */
+        for (int i = 0; i < 6; i++) {
+            void **large = make_pointers(slots, HUGE_SLOTS);
+            pa_store(large + HUGE_SLOTS - 1, slots[0]);
+            slots[0] = large;
+            for (size_t k = 0; k < SHAPE_NODES / 6; k++, made++)
+                pa_store(large + k * 29, must(new_node(type, (long)made)));
+        }
+    }
+    slots[2] = NULL;
+    return made;
+}
+
+static void workbufs(int mode, int shape)
+{
+    void *slots[4];
+    pa_frame frame;
+    pa_workpool *pool = &pa_the_procs.workpool;
+    set_mode(mode);
+    pool->most = 1; /* the static ones are there */
+    type = node_type(1);
+    pa_gc_set_checkmark(true);
+    enter();
+    pa_frame_push(&frame, slots, 4);
+    REQUIRE(build_shape(shape, slots) >= SHAPE_NODES);
+    uint64_t live = 0;
+    for (int round = 0; round < 4; round++) {
+        uint64_t before = atomic_load(&pool->overflow_count);
+        if (round == 3)
+            pool->most = 0;
+        pa_gc();
+        bool overflowed = atomic_load(&pool->overflow_count) > before;
+        REQUIRE(overflowed || round == 3, "there were buffers enough");
+        check_heap();
+        uint64_t now = gc_stats().heap_marked_bytes; /* the books are right too */
+        REQUIRE(round == 0 || now == live, "%" PRIu64 " bytes live, then %" PRIu64, live, now);
+        live = now;
+    }
+    slots[0] = NULL;
+    pa_gc();
+    REQUIRE(gc_stats().heap_marked_bytes < live / 10);
     pa_frame_pop(&frame);
     pa_leave();
     managed_heap_must_be_empty();
@@ -272,6 +355,8 @@ int main(int argc, char **argv)
         fill(mode);
     } else if (strcmp(name, "fresh") == 0) {
         fill(mode);
+    } else if (strcmp(name, "workbufs") == 0) {
+        workbufs(mode, (int)option(argc, argv, "shape", 0));
     } else if (strcmp(name, "absurd") == 0) {
         absurd();
     } else if (strcmp(name, "inject") == 0) {

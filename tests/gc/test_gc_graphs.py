@@ -1,5 +1,6 @@
 """Random graphs: against a shadow while threads race, and against a search when one thread stands still."""
 
+import os
 import re
 
 import pytest
@@ -20,11 +21,15 @@ SOAKS = [
 ]
 
 
+# PYALLOC_SOAK_SECONDS: how long all of SOAKS take together, in seconds; they share it in the proportion above.
+SOAK_FACTOR = float(os.environ.get("PYALLOC_SOAK_SECONDS", 0)) / sum(int(soak[1]) for soak in SOAKS) or 1.0
+
+
 def mutate(built, variant, seconds, mode, gogc, seed, threads=3):
     # Checkmark hides nothing but time: without it more cycles fit in.
     checkmark = 0 if variant == "plain" and gogc == 100 else 1
     out = must_pass([built(variant) / "mutator", f"seconds={seconds}", f"mode={mode}", f"gogc={gogc}", f"seed={seed}",
-                     f"threads={threads}", f"checkmark={checkmark}"])
+                     f"threads={threads}", f"checkmark={checkmark}"], timeout=120 + 2 * float(seconds))
     operations, cycles = map(int, re.match(r"mutator: (\d+) operations, (\d+) cycles", out).groups())
     assert operations >= 1000 and cycles >= 3
     return out
@@ -44,6 +49,7 @@ def test_one_thread(built, mode):
 @pytest.mark.parametrize("number", range(len(SOAKS)), ids=lambda n: "-".join(map(str, SOAKS[n])))
 def test_mutator_soak(built, number):
     variant, seconds, mode, gogc = SOAKS[number]
+    seconds = max(1, round(int(seconds) * SOAK_FACTOR))
     mutate(built, variant, seconds, mode, gogc, seed=1000 + number, threads=2 + number % 4)
 
 
@@ -63,4 +69,4 @@ def test_oracle_soak(built, seed):
 
 def test_every_program_has_a_test():
     assert set(PROGRAMS.names()) == {
-        "mutator", "oracle", "litmus", "attach", "weak", "stopall", "oom", "misuse", "trace"}
+        "mutator", "oracle", "litmus", "attach", "weak", "stopall", "oom", "misuse", "poison", "trace"}

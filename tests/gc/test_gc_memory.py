@@ -8,6 +8,7 @@ import pytest
 
 import cprograms
 from cprograms import must_pass, run
+from gc_programs import MODES
 
 # ---- Without memory
 
@@ -20,6 +21,18 @@ def test_absurd_sizes(built, variant):
 @pytest.mark.parametrize("mode", [0, 4], ids=["serial", "concurrent"])
 def test_until_nothing_is_left(built, mode):
     must_pass([built("plain") / "oom", "case=fill", "MIB=200", f"mode={mode}"])
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_marking_without_memory_for_work_buffers(built, mode):
+    for shape in range(4):
+        must_pass([built("asserts") / "oom", "case=workbufs", f"mode={mode}", f"shape={shape}"])
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_graphs_without_memory_for_work_buffers(built, mode):
+    must_pass([built("asserts") / "mutator", "seconds=1", f"mode={mode}", "gogc=20", "threads=3", "checkmark=1",
+               "workbufs=1"])
 
 
 @pytest.mark.parametrize("limit_kib", [800_000, 500_000])
@@ -104,28 +117,46 @@ def test_every_misuse_is_expected(built):
     assert set(must_pass([built("plain") / "misuse", "list"]).split()) == {*MISUSES, *ASSERTED, "allowed"}
 
 
+# ---- Memory that is not the program's, under AddressSanitizer: free slots, uncarved tails, freed pages
+
+POISONED = ["freed_first_word", "freed_middle", "freed_8_bytes", "freed_large", "freed_huge", "freed_by_other_thread",
+            "freed_write", "behind_the_last_block", "shrunk", "free_pages", "swept_small", "swept_tiny", "swept_large",
+            "never_handed_out"]
+
+
+@pytest.mark.parametrize("case", POISONED)
+def test_asan_sees_the_use_of(built, case):
+    result = run([built("asan") / "poison", case])
+    assert result.returncode != 0 and result.stdout == "now\n", (result.stdout, result.stderr)
+    assert "AddressSanitizer: use-after-poison" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan"])
+def test_asan_accepts_what_was_handed_out(built, variant):
+    must_pass([built(variant) / "poison", "allowed"])
+
+
+def test_every_poisoned_case_is_expected(built):
+    assert must_pass([built("plain") / "poison", "list"]).split() == [*POISONED, "allowed"]
+
+
 # ---- The example of the documentation, against the library and the public header alone
 
 EXAMPLE = cprograms.ROOT / "docs" / "examples" / "collector.c"
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A folder with libpyalloc.so as it is shipped: public symbols only, and pyalloc.h."""
-    folder = tmp_path_factory.mktemp("library")
-    sources = [*cprograms.core_sources()]
-    command = [cprograms.CC, "-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec",
-               "-fPIC", "-shared", "-pthread", f"-I{cprograms.CSRC}", *sources, "-o", folder / "libpyalloc.so"]
-    subprocess.run([str(word) for word in command], check=True)
-    (folder / "pyalloc.h").write_bytes((cprograms.CSRC / "include" / "pyalloc.h").read_bytes())
-    return folder
+def library():
+    """A folder with libpyalloc.so as it is shipped, public symbols only."""
+    return cprograms.shared_library("shipped", "libpyalloc.so", cprograms.core_sources(),
+                                    ["-O2", "-ftls-model=initial-exec"])
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_the_example_compiles_and_runs(library, tmp_path, compiler):
     program = tmp_path / "collector"
     built = subprocess.run(
-        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{library}", EXAMPLE, f"-L{library}",
+        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{cprograms.CSRC / 'include'}", EXAMPLE, f"-L{library}",
          "-lpyalloc", f"-Wl,-rpath,{library}", "-o", program], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     out = must_pass([program]).splitlines()

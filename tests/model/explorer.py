@@ -53,7 +53,7 @@ def explore(model: Any, rename: bool = True, max_states: int = 2_000_000) -> Gra
     With rename, threads in a trace are numbered anew in every state: read it with their steps in mind.
     """
     start = model.initial()
-    number: Dict[Any, int] = {start: 0}
+    number: Dict[Any, int] = {start: 0}     # canonical or as a step made it
     came: List[Tuple[int, str]] = [(-1, "")]        # a state's first predecessor and the step, for traces
     before: List[List[int]] = [[]]                  # all predecessors
     steps_taken: Set[str] = set()
@@ -81,16 +81,20 @@ def explore(model: Any, rename: bool = True, max_states: int = 2_000_000) -> Gra
                 nsteps += 1
                 goes_on = goes_on or not begins
                 steps_taken.add(label.rstrip(" 0123456789"))
-                if rename:
-                    following = model.canonical(following)
                 m = number.get(following)
                 if m is None:
-                    m = number[following] = len(came)
-                    if m >= max_states:
-                        raise RuntimeError(f"more than {max_states} states")
-                    came.append((n, f"thread {thread}: {label}"))
-                    before.append([])
-                    queue.append(following)
+                    given = following
+                    if rename:
+                        following = model.canonical(given)
+                        m = number.get(following)
+                    if m is None:
+                        m = number[following] = len(came)
+                        if m >= max_states:
+                            raise RuntimeError(f"more than {max_states} states")
+                        came.append((n, f"thread {thread}: {label}"))
+                        before.append([])
+                        queue.append(following)
+                    number[given] = m       # its canonical form need not be found again
                 before[m].append(n)
             if not goes_on and not model.at_rest(state):
                 raise Violation("deadlock", str(state))
