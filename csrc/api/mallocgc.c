@@ -4,9 +4,10 @@
  * counting trailing zeros, no lock and no atomic operation.  Tiny (pointer-free, below 16 bytes): several objects
  * share a 16-byte block.  Large: a span of its own from mheap.
  *
- * An object is zeroed, its pointer bits are written, then - while marking - it is marked (black), and a release
- * fence ends the function, so that who gets the pointer sees all of it.  Every call looks at the stop flag; misses
- * pay sweep debt before and tell the pacer after.
+ * An object is zeroed, its pointer bits are written, and a release fence ends the function, so that who gets the
+ * pointer sees all of it.  While marking, objects are allocated black: the slots of alloc_cache are marked ahead, 64 at
+ * a time (heap/managed.h), so that the fast paths are the same in and outside a cycle.  Every call looks at the stop
+ * flag; misses pay sweep debt before and tell the pacer after.
  */
 #include <errno.h>
 #include <string.h>
@@ -122,6 +123,8 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
         uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
         if (idx < s->nelems) { /* the empty span has none */
             s->alloc_count++;
+            if (p->cache.gc->marking)
+                pa_managed_mark_ahead(s); /* of the next slots; this one is marked by publish */
             *from = s;
             PA_YIELD(GC_SLOT_TAKEN);
             PA_UNPOISON(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class], pa_class_object_bytes[size_class]);
@@ -174,11 +177,11 @@ static PA_NOINLINE __attribute__((returns_nonnull)) void *complete_long(pa_span 
     return complete(s, next, memset(object, 0, nbytes));
 }
 
-/* The whole of a small allocation when nothing is in the way: inside, nobody stops us, not marking, a span with a
- * slot and of the layout. NULL: take the slow road, which finds out what it is. */
+/* The whole of a small allocation when nothing is in the way: inside, nobody stops us, a span with a slot and of the
+ * layout. NULL: take the slow road, which finds out what it is. */
 PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class, size_t slot_bytes, uint32_t layout)
 {
-    if (PA_UNLIKELY(!pa_gcproc_may_go_on(g) || g->marking))
+    if (PA_UNLIKELY(!pa_gcproc_may_go_on(g)))
         return NULL;
     pa_span *s = g->alloc[kind - 1][size_class];
     if (PA_UNLIKELY(!s->alloc_cache || s->layout != layout))
@@ -367,52 +370,48 @@ PA_EXPORT void *pa_new_conservative(size_t nbytes)
 
 /* ---- Pointer-free ---- */
 
-static size_t tiny_align(size_t nbytes)
+/* Where nbytes, less than PA_TINY_BYTES, go in the current block: aligned as their size is (8, 4, 2 or 1). Beyond the
+ * block when they do not fit. */
+PA_INLINE size_t tiny_offset(const pa_gcproc *g, size_t nbytes)
 {
-    return nbytes % 8 == 0 ? 8 : nbytes % 4 == 0 ? 4 : nbytes % 2 == 0 ? 2 : 1;
+    size_t align = nbytes & -nbytes;
+    return (g->tiny_offset + align - 1) & -align;
 }
 
-/* The rest of the current block, SIZE_MAX when it is too small. */
-PA_INLINE size_t tiny_fit(const pa_gcproc *g, size_t nbytes)
+/* A fresh block with its first object; the block with more room is kept for the next ones. */
+PA_INLINE void *begin_tiny_block(pa_gcproc *g, void *block, size_t nbytes)
 {
-    size_t offset = pa_round_up(g->tiny_offset, tiny_align(nbytes));
-    return g->tiny && offset + nbytes <= PA_TINY_BYTES ? offset : SIZE_MAX;
-}
-
-/* While marking, or a new block. */
-static PA_NOINLINE void *new_tiny_slow(size_t nbytes)
-{
-    pa_gcproc *inside = pa_current_mcache->gc;
-    size_t offset = pa_gcproc_may_go_on(inside) ? tiny_fit(inside, nbytes) : SIZE_MAX;
-    if (offset != SIZE_MAX) { /* marking: the block may be white */
-        inside->tiny_offset = (uint32_t)(offset + nbytes);
-        pa_barrier_mark_new(inside->tiny);
-        return (void *)(inside->tiny + offset);
-    }
-    char *block = new_plain(PA_KIND_NOSCAN, PA_TINY_BYTES);
-    if (!block)
-        return NULL;
-    pa_gcproc *g = pa_current_mcache->gc;
-    if (!g->tiny || nbytes < g->tiny_offset) { /* keep the block with more room */
+    if (nbytes < g->tiny_offset) {
         g->tiny = (uintptr_t)block;
         g->tiny_offset = (uint32_t)nbytes;
     }
     return block;
 }
 
+static PA_NOINLINE void *new_tiny_slow(size_t nbytes)
+{
+    void *block = new_plain_slow(PA_KIND_NOSCAN, PA_TINY_CLASS);
+    return block ? begin_tiny_block(pa_current_mcache->gc, block, nbytes) : NULL;
+}
+
+/* The block is marked like any other when it is new; the one that is in use when marking begins is shaded then. */
+PA_INLINE void *new_tiny(size_t nbytes)
+{
+    pa_gcproc *g = pa_current_mcache->gc;
+    nbytes += nbytes == 0;
+    size_t offset = tiny_offset(g, nbytes);
+    if (PA_LIKELY(offset + nbytes <= PA_TINY_BYTES && pa_gcproc_may_go_on(g))) {
+        g->tiny_offset = (uint32_t)(offset + nbytes);
+        return (void *)(g->tiny + offset);
+    }
+    void *block = new_fast(g, PA_KIND_NOSCAN, PA_TINY_CLASS, PA_TINY_BYTES, PA_LAYOUT_UNSET);
+    return PA_LIKELY(block != NULL) ? begin_tiny_block(g, block, nbytes) : new_tiny_slow(nbytes);
+}
+
 PA_EXPORT void *pa_new_bytes(size_t nbytes)
 {
-    if (nbytes < PA_TINY_BYTES) {
-        pa_gcproc *g = pa_current_mcache->gc;
-        if (nbytes == 0)
-            nbytes = 1;
-        size_t offset = tiny_fit(g, nbytes);
-        if (PA_LIKELY(offset != SIZE_MAX && pa_gcproc_may_go_on(g) && !g->marking)) {
-            g->tiny_offset = (uint32_t)(offset + nbytes);
-            return (void *)(g->tiny + offset);
-        }
-        return new_tiny_slow(nbytes);
-    }
+    if (nbytes < PA_TINY_BYTES)
+        return new_tiny(nbytes);
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
         return new_large(PA_KIND_NOSCAN, nbytes, NULL);
     return new_plain(PA_KIND_NOSCAN, nbytes);

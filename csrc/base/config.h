@@ -31,7 +31,8 @@ enum {
     PA_ROOT_SHIFT = 34,             /* a root entry covers 16 GiB */
 
     PA_SIZE_CLASSES = 67,           /* class 0 = large, 1..66 small */
-    PA_TINY_BYTES = 16,
+    PA_TINY_BYTES = 16,             /* one block of the class PA_TINY_CLASS */
+    PA_TINY_CLASS = 2,
     PA_CACHE_LINE_BYTES = 64,
 };
 

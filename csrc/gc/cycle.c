@@ -20,6 +20,7 @@
 
 #include "base/yield.h"
 #include "gc/barrier.h"
+#include "heap/managed.h"
 #include "heap/special.h"
 #include "include/pyalloc.h"
 #include "sys/clock.h"
@@ -70,11 +71,16 @@ static uint64_t start_world(uint64_t since_ns)
 static void begin_marking_on(pa_proc *p, void *marking)
 {
     pa_gcproc *g = p->cache.gc;
-    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
-        for (unsigned c = 1; c < PA_SIZE_CLASSES; c++)
-            if (g->alloc[k][c] != PA_EMPTY_SPAN)
-                pa_gcproc_account(p, g->alloc[k][c]);
     g->marking = *(pa_marking *)marking;
+    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
+        for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
+            pa_span *s = g->alloc[k][c];
+            if (s == PA_EMPTY_SPAN)
+                continue;
+            pa_gcproc_account(p, s);
+            if (g->marking)
+                pa_managed_mark_ahead(s);
+        }
     g->frames_unscanned = true;
     g->assist_debt_bytes = 0;
     if (g->tiny)
@@ -148,9 +154,9 @@ static void flush_on(pa_proc *p, void *flushed)
 static void end_marking_on(pa_proc *p, void *unused)
 {
     (void)unused;
+    pa_gcproc_flush_spans(p);
     p->cache.gc->marking = PA_MARKING_OFF;
     p->cache.gc->assist_debt_bytes = 0;
-    pa_gcproc_flush_spans(p);
 }
 
 /* Marks what is grey in this stop: roots that cannot be trusted, and what hangs on them. */

@@ -33,7 +33,7 @@ static void scan_span_again(void *marker, pa_span *s)
     if (s->kind == PA_KIND_NOSCAN)
         return;
     for (uint32_t i = 0; i < s->nelems; i++)
-        if (pa_racy_load(&marks[i / 64]) >> i % 64 & 1)
+        if (pa_racy_load(&marks[i / 64]) >> i % 64 & 1 && pa_span_is_handed_out(s, i))
             scan_slot_again(m, s, i);
 }
 

@@ -100,8 +100,8 @@ static void rescan_span(void *marker, pa_span *s)
         return;
     pa_marker *m = marker;
     size_t nbytes = pa_span_element_bytes(s);
-    for (uint32_t i = 0; i < s->nelems; i++)
-        if (pa_racy_load(&s->mark_bits[i / 64]) >> i % 64 & 1) /* workers mark meanwhile; they scan what they mark */
+    for (uint32_t i = 0; i < s->nelems; i++) /* workers mark meanwhile; they scan what they mark */
+        if (pa_racy_load(&s->mark_bits[i / 64]) >> i % 64 & 1 && pa_span_is_handed_out(s, i))
             pa_mark_rescan_object(m, s->base + i * nbytes, nbytes);
 }
 

@@ -312,6 +312,28 @@ void pa_managed_uncache_span(pa_heap *h, pa_span *s)
     pa_lock_release(&m->lock);
 }
 
+/* ---- Black allocation ---- */
+
+/* The slots of alloc_cache as bits of their word. */
+static uint64_t slots_ahead(const pa_span *s)
+{
+    uint64_t bits = s->alloc_cache << s->free_idx % 64;
+    uint32_t first = s->free_idx / 64 * 64;
+    return s->nelems - first < 64 ? bits & pa_mask64(s->nelems - first) : bits;
+}
+
+void pa_managed_mark_ahead(pa_span *s)
+{
+    if (s->free_idx < s->nelems)
+        __atomic_fetch_or(&s->mark_bits[s->free_idx / 64], slots_ahead(s), __ATOMIC_RELAXED);
+}
+
+void pa_managed_unmark_ahead(pa_span *s)
+{
+    if (s->free_idx < s->nelems)
+        __atomic_fetch_and(&s->mark_bits[s->free_idx / 64], ~slots_ahead(s), __ATOMIC_RELAXED);
+}
+
 /* ---- Walking ---- */
 
 void pa_managed_walk(uintptr_t from, uintptr_t to, void (*visit)(void *context, pa_span *s), void *context)

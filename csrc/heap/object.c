@@ -23,7 +23,7 @@ bool pa_object_is_allocated(const pa_heap *h, const pa_objref *o)
     /* Not swept yet, or being swept: what the last marking found is what is there. */
     if (__atomic_load_n(&s->sweepgen, __ATOMIC_ACQUIRE) != sweepgen)
         return pa_object_is_set(o, pa_alloc_plane(sweepgen));
-    return o->idx < __atomic_load_n(&s->scan_idx, __ATOMIC_ACQUIRE) || pa_object_is_set(o, pa_alloc_plane(sweepgen));
+    return pa_span_is_handed_out(s, o->idx);
 }
 
 /* Up to 64 bits at the address of a word. */

@@ -32,10 +32,13 @@ void pa_gcproc_flush_spans(pa_proc *p)
             if (s == PA_EMPTY_SPAN)
                 continue;
             p->cache.gc->alloc[k][c] = PA_EMPTY_SPAN;
+            if (p->cache.gc->marking)
+                pa_managed_unmark_ahead(s);
             pa_gcproc_account(p, s);
             pa_managed_uncache_span(p->cache.heap, s);
         }
     p->cache.gc->tiny = 0;
+    p->cache.gc->tiny_offset = PA_TINY_BYTES;
 }
 
 void pa_gcproc_account(pa_proc *p, pa_span *s)

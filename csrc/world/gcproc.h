@@ -32,11 +32,11 @@ typedef struct pa_gcproc {
     uint32_t depth;             /* nested pa_enter; owner only */
 
     /* ---- Allocation; see api/mallocgc.c. Changed by the owner and, in stops, by the collector ---- */
-    uint8_t marking;            /* pa_marking: barrier on, allocate black; changes in stops only */
+    uint8_t marking;            /* pa_marking: barrier on, slots marked ahead; changes in stops only */
     bool trying;                /* in a pa_try_new form: nothing may be waited for; owner only */
     pa_span *alloc[PA_MANAGED_KINDS][PA_SIZE_CLASSES]; /* by kind - 1 */
     uintptr_t tiny;             /* current tiny block, 0: none */
-    uint32_t tiny_offset;
+    uint32_t tiny_offset;       /* its rest begins here; PA_TINY_BYTES when there is none */
     int64_t assist_debt_bytes;  /* allocated while marking and not yet paid for, in bytes of heap */
 
     /* ---- Roots ---- */
@@ -68,7 +68,7 @@ struct pa_proc;
 void pa_gcproc_flush_barrier(pa_gcproc *gc);
 /* Barrier buffer and mark work go to the pool; true when there was something. */
 bool pa_gcproc_flush_work(struct pa_proc *p);
-/* Spans go back to their mcentrals, the tiny block is dropped. */
+/* Spans go back to their mcentrals, the tiny block is dropped. Before `marking` goes off. */
 void pa_gcproc_flush_spans(struct pa_proc *p);
 /* Counts what was allocated from s, one of p's spans, since it was last counted. */
 void pa_gcproc_account(struct pa_proc *p, pa_span *s);

@@ -37,6 +37,7 @@ static pa_gcproc *make_gcproc_locked(pa_proc *p)
     for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             gc->alloc[k][c] = PA_EMPTY_SPAN;
+    gc->tiny_offset = PA_TINY_BYTES;
     gc->marking = pa_the_procs.marking;
     gc->work.pool = &pa_the_procs.workpool;
     atomic_store_explicit(&gc->stop, pa_the_world.stopped, memory_order_relaxed);
