@@ -127,8 +127,10 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
                 pa_managed_mark_ahead(s); /* of the next slots; this one is marked by publish */
             *from = s;
             PA_YIELD(GC_SLOT_TAKEN);
-            PA_UNPOISON(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class], pa_class_object_bytes[size_class]);
-            return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
+            size_t nbytes = pa_class_object_bytes[size_class];
+            uintptr_t object = s->base + (uintptr_t)idx * nbytes;
+            PA_UNPOISON(object, nbytes);
+            return (void *)object;
         }
         if (refill(p, kind, size_class))
             continue;
