@@ -16,6 +16,9 @@
     X(LIST_OWNER_CLEARED)    /* owner = 0, not yet linked */                 \
     X(POP_UNLINKED)          /* taken off mcentral, remote not collected */  \
     X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */       \
+    X(CACHE_ENTERED)         /* a fast path found its bins open */           \
+    X(FREE_PUSHED)           /* own free: block is listed, live not lowered */ \
+    X(IDLE_CLOSED)           /* a cache is closed, nothing taken from it */  \
     X(GC_BEFORE_CYCLE)       /* a cycle is about to stop the world */        \
     X(GC_STOPPED_FIRST)      /* in the stop that begins marking */           \
     X(GC_MARKING)            /* marking began, no frame scanned yet */       \

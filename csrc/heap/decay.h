@@ -27,13 +27,14 @@ typedef struct pa_decay {
     /* Looks so far. Written by who looks, read relaxed by slow paths: a thread that sees a new number looks
      * through its own caches. Late is fine. */
     _Atomic uint32_t round;
-    /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter; read relaxed. */
+    /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter, with release for
+     * pa_decay_wake, which calls `notify`; else read relaxed. */
     _Atomic bool background;
     /* Free and backed pages came to exceed notify_above_pages. Set under mheap's lock, with release, so that who sees
      * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. */
     _Atomic bool notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
-    void (*notify)(void);        /* set before notify_above_pages first is */
+    void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */
 
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
     uint64_t window_ns;          /* when the current window began */
@@ -67,6 +68,12 @@ PA_INLINE bool pa_decay_is_due(pa_decay *d, uint64_t now_ns)
 /* Slow paths, with no lock held: tells whoever wants to know of idle memory. That may start a thread, which allocates:
  * before an allocation takes its block in hand, or after a free is over. */
 void pa_decay_notify_slow(pa_decay *d);
+/* Wakes the background thread where there is one; any lock may be held. */
+PA_INLINE void pa_decay_wake(pa_decay *d)
+{
+    if (PA_UNLIKELY(atomic_load_explicit(&d->background, memory_order_acquire)))
+        d->notify();
+}
 PA_INLINE void pa_decay_notify(pa_decay *d)
 {
     if (PA_UNLIKELY(atomic_load_explicit(&d->notify_due, memory_order_relaxed)))

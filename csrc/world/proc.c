@@ -57,6 +57,7 @@ static pa_proc *make_locked(pa_procs *procs, pa_heap *h)
         return NULL;
     pa_mcache_init(&p->cache, h);
     p->cache.gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside;
+    pa_mcache_publish_locked(&p->cache);
     p->next_all = procs->all;
     __atomic_store_n(&procs->all, p, __ATOMIC_RELEASE);
     pa_owner_add(&procs->count, 1);
