@@ -6,7 +6,7 @@
  * - The page stock is used in slow paths only.
  * - Bins and outbox are used between pa_mcache_enter and pa_mcache_leave.  We set `closed`, make every thread of the
  *   process pass a barrier, and find `busy` at 0: the owner is out, and stays out until its next slow path, which
- *   waits for us.  At 1 it is at work, or was interrupted there: we leave it alone, `closed` sends it into a slow path.
+ *   waits for us.  At 1 it is at work, or was interrupted there: the next look tries again.
  * - A partial span all of whose live blocks wait on `remote`: nobody holds a block of it, so nobody can free into
  *   it, and partial spans are allocated from in slow paths only.  `live` is read after the barrier: if the owner's
  *   decrement for its last free is seen, so is all that free did before.  A live of 0 is a span that the
@@ -30,6 +30,7 @@
 
 enum {
     LOOK_FLUSHES = 64,   /* caches flushed in one look: each costs a barrier, some microseconds */
+    SLOW_PATH_YIELDS = 100,
     LOOK_SPANS = 4096,   /* partial spans looked at in one look: each costs a cache miss or two */
 };
 
@@ -48,9 +49,9 @@ static bool pass_barrier(pa_heap *h)
     return state == PA_BARRIER_WORKS;
 }
 
-static bool is_closed(pa_mcache *c)
+static bool is_flushed(pa_mcache *c)
 {
-    return pa_racy_load(&c->closed);
+    return pa_racy_load(&c->closed) == PA_CACHE_FLUSHED;
 }
 
 /* Claimed by a push of ours, so not full. */
@@ -117,14 +118,15 @@ static void collect_partial(pa_heap *h, pa_mcache *c, bool passed, uint32_t *spa
 static void flush_locked(pa_heap *h, pa_mcache *c, uint32_t *spans)
 {
     bool passed = false;
-    if (!is_closed(c)) {
-        __atomic_store_n(&c->closed, 1, PA_TSAN ? __ATOMIC_SEQ_CST : __ATOMIC_RELAXED);
+    if (!is_flushed(c)) {
+        __atomic_store_n(&c->closed, PA_CACHE_CLOSED, PA_TSAN ? __ATOMIC_SEQ_CST : __ATOMIC_RELAXED);
         passed = pass_barrier(h);
         PA_YIELD(IDLE_CLOSED);
         if (passed &&
             atomic_load_explicit(&c->busy, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0) {
             flush_outbox(h, c);
             pa_mcache_drain_bins_locked(c, 0);
+            __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED);
         }
         pa_mheap_flush_stock(h, &c->stock);
         atomic_fetch_add_explicit(&h->idle.flushes, 1, memory_order_relaxed);
@@ -160,14 +162,15 @@ static void release(pa_mcache *c)
 static bool look_at(pa_heap *h, pa_mcache *c, uint32_t *flushes, uint32_t *spans)
 {
     if (is_active(c) || *flushes == 0 || *spans == 0)
-        return is_closed(c);
+        return is_flushed(c);
     if (!pa_lock_try_acquire(&c->slow))
         return false;
-    if (!is_closed(c))
+    if (!is_flushed(c))
         --*flushes;
     flush_locked(h, c, spans);
+    bool flushed = is_flushed(c);
     release(c);
-    return true;
+    return flushed || atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) == PA_BARRIER_NONE;
 }
 
 bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
@@ -200,13 +203,23 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
     return quiet;
 }
 
+/* A thread in a slow path is awake: it is waited for a little, and sees the trim generation otherwise. */
+static bool acquire(pa_mcache *c)
+{
+    for (int turns = 0; !pa_lock_try_acquire(&c->slow); turns++) {
+        if (turns == SLOW_PATH_YIELDS)
+            return false;
+        pa_thread_yield();
+    }
+    return true;
+}
+
 void pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
 {
     uint32_t spans = UINT32_MAX;
     for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
-        if (c == self)
+        if (c == self || !acquire(c))
             continue;
-        pa_lock_acquire(&c->slow);
         flush_locked(h, c, &spans);
         release(c);
     }

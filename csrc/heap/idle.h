@@ -30,7 +30,7 @@ typedef struct pa_idle {
  * True when every other mcache was flushed since its thread last came through a slow path: nothing will be left to
  * do until one does, and that calls pa_decay_wake. */
 bool pa_idle_look(struct pa_heap *h, struct pa_mcache *self, uint64_t now_ns);
-/* Flushes all but self's, busy or not, at once. The caller holds no lock. */
+/* Flushes all but self's at once, whether their threads sleep or not. The caller holds no lock. */
 void pa_idle_flush_all(struct pa_heap *h, const struct pa_mcache *self);
 /* A fork child asks the kernel for its barrier again. */
 void pa_idle_reset_child(struct pa_heap *h);

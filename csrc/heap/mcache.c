@@ -32,7 +32,7 @@ static void decay(pa_mcache *c);
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
-    *c = (pa_mcache){.next_cache = c->next_cache, .closed = 1};
+    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED};
     for (unsigned i = 0; i < PA_DIRECT_COUNT; i++)
         c->direct[i] = PA_EMPTY_SPAN;
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
@@ -56,7 +56,7 @@ static void enter_slow(pa_mcache *c)
     pa_lock_acquire(&c->slow);
     if (PA_LIKELY(!c->closed))
         return;
-    __atomic_store_n(&c->closed, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->closed, PA_CACHE_OPEN, __ATOMIC_RELAXED);
     pa_decay_wake(&c->heap->decay);
 }
 
@@ -554,7 +554,7 @@ void pa_mcache_release_all(pa_mcache *c)
 {
     PA_YIELD(EXIT_BEFORE_RELEASE);
     pa_lock_acquire(&c->slow);
-    __atomic_store_n(&c->closed, 1, __ATOMIC_RELAXED); /* until the next thread uses it */
+    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED); /* will be; until the next thread uses it */
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);

@@ -27,6 +27,12 @@ enum {
     PA_OUTBOX_SLOTS = 64,
 };
 
+typedef enum pa_cache_closed {
+    PA_CACHE_OPEN,
+    PA_CACHE_CLOSED,  /* but the owner was busy */
+    PA_CACHE_FLUSHED, /* bins, outbox and page stock are empty */
+} pa_cache_closed;
+
 /* Blocks of one foreign span on their way back to it, linked through their first words. */
 typedef struct pa_outbox_slot {
     pa_span *span; /* NULL: empty */
@@ -43,8 +49,8 @@ struct pa_mcache {
     pa_span *current[PA_SIZE_CLASSES];  /* written by the owner; read relaxed by walks, to know a bias */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
     /* The handshake over bins and outbox, see pa_mcache_enter. busy: 1 while the owner's fast paths use them; it
-     * writes 1 relaxed and 0 with release. closed: 1 once somebody flushed them; set under `slow` by who flushes,
-     * cleared under `slow` by the owner's next slow path, read by its fast paths. */
+     * writes 1 relaxed and 0 with release. closed: pa_cache_closed, not 0 once somebody wanted to flush them; set
+     * under `slow` by who flushes, cleared under `slow` by the owner's next slow path, read by its fast paths. */
     _Atomic uint32_t busy;
     uint32_t closed;
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
