@@ -30,7 +30,8 @@ typedef struct pa_decay {
     /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter, with release for
      * pa_decay_wake, which calls `notify`; else read relaxed. */
     _Atomic bool background;
-    /* Free and backed pages came to exceed notify_above_pages. Set under mheap's lock, with release, so that who sees
+    /* Free and backed pages came to exceed notify_above_pages, or there is no background thread yet and those in use
+     * by several threads do. Set under mheap's lock, with release, so that who sees
      * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. */
     _Atomic bool notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */

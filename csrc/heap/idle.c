@@ -173,6 +173,15 @@ static bool look_at(pa_heap *h, pa_mcache *c, uint32_t *flushes, uint32_t *spans
     return flushed || atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) == PA_BARRIER_NONE;
 }
 
+static bool all_flushed(pa_heap *h, pa_mcache *self)
+{
+    bool has_barrier = atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) != PA_BARRIER_NONE;
+    for (pa_mcache *c = first_cache(h); c && has_barrier; c = c->next_cache)
+        if (c != self && !is_flushed(c))
+            return false;
+    return true;
+}
+
 bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
 {
     pa_idle *idle = &h->idle;
@@ -182,7 +191,7 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
         return true;
     if (now_ns < due_ns || !atomic_compare_exchange_strong_explicit(&idle->next_ns, &due_ns, now_ns + interval_ns,
                                                                     memory_order_relaxed, memory_order_relaxed))
-        return atomic_load_explicit(&idle->quiet, memory_order_relaxed);
+        return all_flushed(h, self);
     uint32_t flushes = LOOK_FLUSHES, spans = LOOK_SPANS;
     bool quiet = true;
     pa_mcache *begin = atomic_load_explicit(&idle->cursor, memory_order_relaxed);
@@ -199,7 +208,6 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
         }
     }
     atomic_store_explicit(&idle->cursor, c, memory_order_relaxed);
-    atomic_store_explicit(&idle->quiet, quiet, memory_order_relaxed);
     return quiet;
 }
 

@@ -21,7 +21,7 @@ typedef struct pa_idle {
     _Atomic(struct pa_mcache *) cursor;
     /* pa_idle_barrier: is there a membarrier(2)? Written by whoever tries, with the same answer; relaxed. */
     _Atomic uint32_t barrier;
-    _Atomic bool quiet;       /* what the last look found; relaxed, by who looks */
+    _Atomic uint32_t caches;  /* in the heap's list; written under the P list's lock, read relaxed */
     _Atomic uint64_t flushes; /* caches flushed so far; for tests and reports */
 } pa_idle;
 

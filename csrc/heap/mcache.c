@@ -47,6 +47,7 @@ void pa_mcache_publish_locked(pa_mcache *c)
 {
     c->next_cache = atomic_load_explicit(&c->heap->mcaches, memory_order_relaxed);
     atomic_store_explicit(&c->heap->mcaches, c, memory_order_release);
+    atomic_fetch_add_explicit(&c->heap->idle.caches, 1, memory_order_relaxed);
 }
 
 /* Every slow path of the owner begins here. After a flush it takes its bins and outbox into use again, and lets the
