@@ -79,7 +79,7 @@ static uint64_t work(pa_heap *h, uint64_t now_ns, uint64_t *left_bytes)
     pa_lock_acquire(&d->lock);
     if (d->owed_bytes == 0)
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
-    uint64_t piece = pa_decay_take_piece(d), released = piece ? pa_mheap_release(h, piece) : 0;
+    uint64_t piece = pa_decay_take_piece(d, PA_DECAY_PIECE_BYTES), released = piece ? pa_mheap_release(h, piece) : 0;
     if (released == 0) /* nothing could be released: look again later */
         d->owed_bytes = 0;
     *left_bytes = d->owed_bytes;

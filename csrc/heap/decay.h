@@ -4,8 +4,8 @@
  * may stay is a tenth and 1 MiB over the peak of what was in use in the last second or two, so that a loop of
  * that period keeps all its pages (docs/decisions/006-idle-memory.md).
  *
- * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases half of
- * what is too much, in pieces, so that no single malloc pays for all of it: what is idle halves every 500 ms.
+ * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases three
+ * quarters of what is too much, in pieces, so that no single malloc of many pays for all of it.
  */
 #ifndef PA_DECAY_H
 #define PA_DECAY_H
@@ -18,6 +18,7 @@ struct pa_heap;
 #define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak */
 #define PA_DECAY_LEAST_BYTES (64 * PA_KIB) /* less is not worth a system call */
 #define PA_DECAY_PIECE_BYTES (32 * PA_MIB) /* released in one go */
+#define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* the same by a slow path that was long awaited: the next may be, too */
 #define PA_DECAY_NEVER UINT64_MAX
 
 typedef struct pa_decay {
@@ -53,8 +54,8 @@ typedef struct pa_decay_view {
 uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes);
 /* One look: updates peaks and owed. Lock held, or nobody else has d. */
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v);
-/* The next piece of what is owed; 0: nothing. Lock held. */
-uint64_t pa_decay_take_piece(pa_decay *d);
+/* The next piece of what is owed, at most so much; 0: nothing. Lock held. */
+uint64_t pa_decay_take_piece(pa_decay *d, uint64_t at_most_bytes);
 
 /* Reads the heap's figures and begins a new peak. Takes mheap's lock. */
 pa_decay_view pa_decay_view_of(struct pa_heap *h);

@@ -245,7 +245,7 @@ static bool is_absurd(size_t npages)
  * nothing need ever be free then. */
 static void notice_held_locked(pa_heap *h)
 {
-    enum { CACHES = 3 }; /* the orphan's, and two threads' */
+    enum { CACHES = 2 };
     uint64_t above = h->decay.notify_above_pages;
     if (PA_LIKELY(above == 0 || atomic_load_explicit(&h->decay.background, memory_order_relaxed) ||
                   atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= above ||
