@@ -438,6 +438,22 @@ static bool has_block(pa_span *s)
     return pa_span_carve(s);
 }
 
+/* Small programs use many classes for a block or two: those come from a larger class that has a page already, at most
+ * twice the size and aligned as well (memalign relies on that). Class 1 is the one that is not aligned to 16. */
+static pa_span *borrow(pa_mcache *c, unsigned size_class)
+{
+    size_t size = pa_class_object_bytes[size_class], align = size & -size;
+    if (c->borrowed[size_class] == PA_BORROW_BLOCKS || size > PA_BORROW_MAX_BYTES || size_class == 1)
+        return NULL;
+    for (unsigned k = size_class + 1; pa_class_object_bytes[k] <= 2 * size; k++) {
+        if (c->current[k]->free && pa_class_object_bytes[k] % align == 0) {
+            c->borrowed[size_class]++;
+            return c->current[k];
+        }
+    }
+    return NULL;
+}
+
 static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 {
     pa_span *s = c->current[size_class];
@@ -453,10 +469,15 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     s = pa_spanlist_pop_front(partial);
     if (!s)
         s = pa_mcentral_take(c->heap, size_class, c);
-    if (!s)
+    if (!s) {
+        pa_span *larger = borrow(c, size_class);
+        if (larger)
+            return larger;
         s = new_span(c, size_class);
+    }
     if (!s)
         return NULL;
+    c->borrowed[size_class] = PA_BORROW_BLOCKS;
     PA_CHECK(has_block(s));
     return make_current(c, size_class, s);
 }

@@ -25,6 +25,10 @@ enum {
     PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,
 
     PA_OUTBOX_SLOTS = 64,
+
+    /* A class takes so many blocks, up to this size, from others before it gets a span and a page of its own. */
+    PA_BORROW_BLOCKS = 8,
+    PA_BORROW_MAX_BYTES = 1024,
 };
 
 typedef enum pa_cache_closed {
@@ -72,6 +76,7 @@ struct pa_mcache {
     pa_page_stock stock;
     pa_spanlist partial[PA_SIZE_CLASSES];
     uint8_t run_level[PA_SIZE_CLASSES];
+    uint8_t borrowed[PA_SIZE_CLASSES];  /* blocks taken from larger classes, PA_BORROW_BLOCKS: no more */
 };
 
 /* Empty, nothing owned. next_cache is kept: a fork child does this again to those of vanished threads. */
@@ -79,7 +84,8 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h);
 /* Links a new one into the heap's list, once. Under the lock of whoever makes them. */
 void pa_mcache_publish_locked(pa_mcache *c);
 
-/* Makes a span with a free block current for the class and returns it; NULL when out of memory. */
+/* Makes a span with a free block current for the class and returns it; NULL when out of memory. The first blocks of a
+ * class may come from the current span of a larger one, which is returned then. */
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 /* A span of c other than the current one became empty (live reached 0). */
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
