@@ -160,7 +160,8 @@ def library():
         include_dirs=["csrc"],
         define_macros=[("PA_ASSERT_LEVEL", ASSERTS)],
         extra_compile_args=CORE_FLAGS,
-        extra_link_args=["csrc/preload/aliases.ld", "-Wl,--version-script=csrc/libpyalloc.map",
+        extra_link_args=["csrc/preload/aliases.ld", "-Wl,-T,csrc/preload/layout.ld",
+                         "-Wl,--version-script=csrc/libpyalloc.map",
                          "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", "-ldl",
                          # One segment for code and constants: fewer mappings and pages in every small program.
                          "-Wl,-z,noseparate-code", *SANITIZE_FLAGS],

@@ -83,23 +83,27 @@ static PA_NOINLINE pa_span *alloc_large_slow(size_t nbytes, size_t align)
     return s;
 }
 
-/* The same, from the bins if they have it. A constant mcache's bins are empty. */
-PA_INLINE pa_span *alloc_large(size_t nbytes)
+/* The same, from the bins only; NULL when they have none. A constant mcache's are empty. */
+PA_INLINE pa_span *alloc_large_fast(size_t nbytes)
 {
-    if (PA_LIKELY(nbytes <= (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT)) {
-        pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
-        if (PA_LIKELY(s != NULL)) {
-            PA_UNPOISON(s->base, pa_span_bytes(s));
-            return s;
-        }
-    }
-    return alloc_large_slow(nbytes, 1);
+    if (PA_UNLIKELY(nbytes > (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT))
+        return NULL;
+    pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
+    if (PA_LIKELY(s != NULL))
+        PA_UNPOISON(s->base, pa_span_bytes(s));
+    return s;
+}
+
+static PA_NOINLINE void *malloc_large_slow(size_t nbytes)
+{
+    pa_span *s = alloc_large_slow(nbytes, 1);
+    return s ? (void *)s->base : out_of_memory();
 }
 
 static PA_NOINLINE void *malloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large(nbytes);
-    return s ? (void *)s->base : out_of_memory();
+    pa_span *s = alloc_large_fast(nbytes);
+    return PA_LIKELY(s != NULL) ? (void *)s->base : malloc_large_slow(nbytes);
 }
 
 static PA_NOINLINE void *malloc_small_slow(size_t nbytes)
@@ -153,7 +157,8 @@ PA_INLINE void push(pa_mcache *c, pa_span *s, void *p)
     pa_link_set(p, s->free);
     PA_POISON(p, pa_span_element_bytes(s));
     pa_owner_set(&s->free, p);
-    pa_owner_add(&s->live, -1);
+    PA_YIELD(FREE_PUSHED);
+    pa_owner_add_release(&s->live, -1); /* heap/idle.c: who sees this sees the push */
     if (PA_UNLIKELY(s->live == 0))
         pa_mcache_span_emptied(c, s);
 }
@@ -265,8 +270,8 @@ PA_EXPORT void pa_free_aligned_sized(void *p, size_t align, size_t nbytes)
 
 static void *calloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large(nbytes);
-    if (!s)
+    pa_span *s = alloc_large_fast(nbytes);
+    if (!s && !(s = alloc_large_slow(nbytes, 1)))
         return out_of_memory();
     return s->needs_zero ? memset((void *)s->base, 0, nbytes) : (void *)s->base;
 }

@@ -3,6 +3,8 @@
  * pa_owner_add: the owner adds to a counter that others may read at any time.  A plain
  * read-modify-write is enough on every machine we support (an aligned word is never torn), and it
  * stays one instruction; under TSan it becomes a relaxed load and store so that the tool can see it.
+ * pa_owner_add_release: the same, after what the owner wrote before, for a reader that first makes the owner's
+ * processor pass a barrier (membarrier(2)): only the compiler must keep the order.
  * pa_racy_load: such a reader's side.
  */
 #ifndef PA_ATOMICS_H
@@ -16,9 +18,12 @@
 #define pa_owner_add(ptr, n) \
     __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
 #define pa_owner_set(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELAXED)
+#define pa_owner_add_release(ptr, n) \
+    __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELEASE)
 #else
 #define pa_owner_add(ptr, n) (*(ptr) += (n))
 #define pa_owner_set(ptr, v) (*(ptr) = (v))
+#define pa_owner_add_release(ptr, n) (atomic_signal_fence(memory_order_release), *(ptr) += (n))
 #endif
 #define pa_racy_load(ptr) __atomic_load_n((ptr), __ATOMIC_RELAXED)
 

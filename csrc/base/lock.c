@@ -84,6 +84,14 @@ void pa_lock_rank_push(const pa_lock *l)
     held[l->rank].highest = l;
 }
 
+/* Leaves `highest` at the lock that was waited for: one that was only tried is given back before that. */
+void pa_lock_rank_push_tried(const pa_lock *l)
+{
+    for (unsigned r = l->rank + 1; r < RANKS; r++)
+        PA_CHECK(held[r].count == 0);
+    held[l->rank].count++;
+}
+
 void pa_lock_rank_pop(const pa_lock *l)
 {
     PA_CHECK(held[l->rank].count > 0);
@@ -91,6 +99,11 @@ void pa_lock_rank_pop(const pa_lock *l)
 }
 #else
 void pa_lock_rank_push(const pa_lock *l)
+{
+    (void)l;
+}
+
+void pa_lock_rank_push_tried(const pa_lock *l)
 {
     (void)l;
 }

@@ -49,6 +49,7 @@ typedef struct pa_lock {
 void pa_lock_acquire_slow(pa_lock *l);
 void pa_lock_release_slow(pa_lock *l);
 void pa_lock_rank_push(const pa_lock *l);
+void pa_lock_rank_push_tried(const pa_lock *l);
 void pa_lock_rank_pop(const pa_lock *l);
 
 PA_INLINE void pa_lock_acquire(pa_lock *l)
@@ -60,6 +61,19 @@ PA_INLINE void pa_lock_acquire(pa_lock *l)
                                                              memory_order_relaxed)))
         pa_lock_acquire_slow(l);
     pa_owner_add(&l->acquisitions, 1);
+}
+
+/* Takes l if nobody has it. Cannot deadlock, so equal ranks may be tried in any order; lower ones may not. */
+PA_INLINE bool pa_lock_try_acquire(pa_lock *l)
+{
+    uint32_t expected = 0;
+    if (!atomic_compare_exchange_strong_explicit(&l->state, &expected, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_lock_rank_push_tried(l);
+    pa_owner_add(&l->acquisitions, 1);
+    return true;
 }
 
 PA_INLINE void pa_lock_release(pa_lock *l)

@@ -19,6 +19,9 @@
     X(ENTER_WAITS)           /* a thread is about to sleep until a stop ends */ \
     X(ASSIST_MARK)           /* an allocating thread is about to mark */     \
     X(ASSIST_WAIT)           /* it is about to wait for the cycle's end */   \
+    X(CACHE_ENTERED)         /* a fast path found its bins open */           \
+    X(FREE_PUSHED)           /* own free: block is listed, live not lowered */ \
+    X(IDLE_CLOSED)           /* a cache is closed, nothing taken from it */  \
     X(GC_BEFORE_CYCLE)       /* a cycle is about to stop the world */        \
     X(GC_STOPPED_FIRST)      /* in the stop that begins marking */           \
     X(GC_MARKING)            /* marking began, no frame scanned yet */       \

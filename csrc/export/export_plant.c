@@ -255,10 +255,6 @@ static void direct_entry(scene *s, bool undo)
     s->cache->direct[SIZE_BYTES / 8] = undo ? s->current : PA_EMPTY_SPAN;
 }
 
-static void bin_bit(scene *s, bool undo)
-{
-    s->cache->bin_bits ^= (uint64_t)1 << pa_bin_of(s->cached->npages);
-}
 static void bin_pages(scene *s, bool undo)
 {
     s->cache->bin_room_pages += (int32_t)sign(undo);
@@ -323,7 +319,6 @@ static const struct {
     PLANT(current_of_another_class),
     PLANT(partial_is_current),
     PLANT(direct_entry),
-    PLANT(bin_bit),
     PLANT(bin_pages),
     PLANT(binned_in_use),
     PLANT(inuse_pages),

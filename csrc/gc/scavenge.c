@@ -79,7 +79,7 @@ static uint64_t work(pa_heap *h, uint64_t now_ns, uint64_t *left_bytes)
     pa_lock_acquire(&d->lock);
     if (d->owed_bytes == 0)
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
-    uint64_t piece = pa_decay_take_piece(d), released = piece ? pa_mheap_release(h, piece) : 0;
+    uint64_t piece = pa_decay_take_piece(d, PA_DECAY_PIECE_BYTES), released = piece ? pa_mheap_release(h, piece) : 0;
     if (released == 0) /* nothing could be released: look again later */
         d->owed_bytes = 0;
     *left_bytes = d->owed_bytes;
@@ -120,7 +120,7 @@ static void *scavenger(void *argument)
     budget b = {.ns = AVERAGE_NS * PERCENT / 100, .at_ns = pa_clock_now_ns()};
     for (;;) {
         uint32_t seen = atomic_load(&the.word);
-        if (may_sleep(h)) {
+        if (pa_idle_look(h, NULL, pa_clock_now_ns()) && may_sleep(h)) {
             pa_thread_wait(&the.word, seen, -1);
             continue;
         }
@@ -167,7 +167,7 @@ static void notify(void)
     if (!the.fork_handled)
         the.fork_handled = pthread_atfork(NULL, NULL, child) == 0;
     bool started = the.fork_handled && pa_thread_start(scavenger, &pa_the_heap, "pyalloc-scav");
-    atomic_store_explicit(&d->background, started, memory_order_relaxed);
+    atomic_store_explicit(&d->background, started, memory_order_release);
     atomic_store(&the.running, started); /* if not: slow paths go on releasing */
     errno = saved_errno;
 }

@@ -139,8 +139,6 @@ const char *pa_mcache_find_broken(pa_mcache *c)
             return "mcache: direct table disagrees with current spans";
     uint32_t pages = 0;
     for (unsigned i = 0; i < PA_BIN_COUNT; i++) {
-        if (c->bin[i] && !(c->bin_bits >> i & 1))
-            return "mcache: bin without its bit";
         for (pa_span *s = c->bin[i]; s; s = s->next) {
             if (pa_span_state_racy(s) != PA_SPAN_CACHED || pa_bin_of(s->npages) != i)
                 return "mcache: a bin holds a span that is not cached or of another bin";

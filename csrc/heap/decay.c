@@ -37,12 +37,12 @@ void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
     d->peak_bytes = max(d->peak_bytes, max(v.peak_inuse, v.inuse));
     uint64_t allowed = pa_decay_allowance(max(d->peak_bytes, d->previous_peak_bytes), v.inuse);
     uint64_t excess = v.free_backed > allowed ? v.free_backed - allowed : 0;
-    d->owed_bytes = excess >= PA_DECAY_LEAST_BYTES ? excess / 2 + PA_DECAY_LEAST_BYTES / 2 : 0;
+    d->owed_bytes = excess >= PA_DECAY_LEAST_BYTES ? excess - excess / 4 + PA_DECAY_LEAST_BYTES / 4 : 0;
 }
 
-uint64_t pa_decay_take_piece(pa_decay *d)
+uint64_t pa_decay_take_piece(pa_decay *d, uint64_t at_most_bytes)
 {
-    uint64_t piece = d->owed_bytes < PA_DECAY_PIECE_BYTES ? d->owed_bytes : PA_DECAY_PIECE_BYTES;
+    uint64_t piece = d->owed_bytes < at_most_bytes ? d->owed_bytes : at_most_bytes;
     d->owed_bytes -= piece;
     return piece;
 }
@@ -66,7 +66,11 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
     pa_decay *d = &h->decay;
     uint64_t due = atomic_load_explicit(&d->next_ns, memory_order_relaxed);
     uint64_t interval_ns = (uint64_t)pa_the_options.decay_ms * 1000000;
-    uint64_t next = interval_ns ? now_ns + interval_ns : PA_DECAY_NEVER;
+    /* In step with the last look: ticks that come about as often as looks are due must not miss every other. */
+    bool rare = now_ns - due >= interval_ns / 4;
+    uint64_t next = due + interval_ns > now_ns ? due + interval_ns : now_ns + interval_ns / 2;
+    if (interval_ns == 0)
+        next = PA_DECAY_NEVER;
     if (!atomic_compare_exchange_strong_explicit(&d->next_ns, &due, next, memory_order_relaxed,
                                                  memory_order_relaxed))
         return;
@@ -79,7 +83,7 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
     }
-    uint64_t piece = pa_decay_take_piece(d);
+    uint64_t piece = pa_decay_take_piece(d, rare ? PA_DECAY_RARE_PIECE_BYTES : PA_DECAY_PIECE_BYTES);
     if (d->owed_bytes) /* the next slow call takes the next piece */
         atomic_store_explicit(&d->next_ns, now_ns, memory_order_relaxed);
     pa_lock_release(&d->lock);

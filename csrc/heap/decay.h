@@ -4,8 +4,8 @@
  * may stay is a tenth and 1 MiB over the peak of what was in use in the last second or two, so that a loop of
  * that period keeps all its pages (docs/decisions/006-idle-memory.md).
  *
- * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases half of
- * what is too much, in pieces, so that no single malloc pays for all of it: what is idle halves every 500 ms.
+ * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases three
+ * quarters of what is too much, in pieces, so that no single malloc of many pays for all of it.
  */
 #ifndef PA_DECAY_H
 #define PA_DECAY_H
@@ -18,6 +18,7 @@ struct pa_heap;
 #define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak */
 #define PA_DECAY_LEAST_BYTES (64 * PA_KIB) /* less is not worth a system call */
 #define PA_DECAY_PIECE_BYTES (32 * PA_MIB) /* released in one go */
+#define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* the same by a slow path that was long awaited: the next may be, too */
 #define PA_DECAY_NEVER UINT64_MAX
 
 typedef struct pa_decay {
@@ -27,13 +28,15 @@ typedef struct pa_decay {
     /* Looks so far. Written by who looks, read relaxed by slow paths: a thread that sees a new number looks
      * through its own caches. Late is fine. */
     _Atomic uint32_t round;
-    /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter; read relaxed. */
+    /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter, with release for
+     * pa_decay_wake, which calls `notify`; else read relaxed. */
     _Atomic bool background;
-    /* Free and backed pages came to exceed notify_above_pages. Set under mheap's lock, with release, so that who sees
+    /* Free and backed pages came to exceed notify_above_pages, or there is no background thread yet and those in use
+     * by several threads do. Set under mheap's lock, with release, so that who sees
      * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. */
     _Atomic bool notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
-    void (*notify)(void);        /* set before notify_above_pages first is */
+    void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */
 
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
     uint64_t window_ns;          /* when the current window began */
@@ -51,8 +54,8 @@ typedef struct pa_decay_view {
 uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes);
 /* One look: updates peaks and owed. Lock held, or nobody else has d. */
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v);
-/* The next piece of what is owed; 0: nothing. Lock held. */
-uint64_t pa_decay_take_piece(pa_decay *d);
+/* The next piece of what is owed, at most so much; 0: nothing. Lock held. */
+uint64_t pa_decay_take_piece(pa_decay *d, uint64_t at_most_bytes);
 
 /* Reads the heap's figures and begins a new peak. Takes mheap's lock. */
 pa_decay_view pa_decay_view_of(struct pa_heap *h);
@@ -67,6 +70,12 @@ PA_INLINE bool pa_decay_is_due(pa_decay *d, uint64_t now_ns)
 /* Slow paths, with no lock held: tells whoever wants to know of idle memory. That may start a thread, which allocates:
  * before an allocation takes its block in hand, or after a free is over. */
 void pa_decay_notify_slow(pa_decay *d);
+/* Wakes the background thread where there is one; any lock may be held. */
+PA_INLINE void pa_decay_wake(pa_decay *d)
+{
+    if (PA_UNLIKELY(atomic_load_explicit(&d->background, memory_order_acquire)))
+        d->notify();
+}
 PA_INLINE void pa_decay_notify(pa_decay *d)
 {
     if (PA_UNLIKELY(atomic_load_explicit(&d->notify_due, memory_order_relaxed)))

@@ -7,6 +7,7 @@
 
 #include "heap/arena.h"
 #include "heap/decay.h"
+#include "heap/idle.h"
 #include "heap/spanlist.h"
 #include "pages/pagealloc.h"
 #include "sys/offheap.h"
@@ -57,6 +58,9 @@ typedef struct pa_heap {
      * pa_free_os_memory, read relaxed by slow paths: late is fine. */
     _Atomic uint32_t trim_generation;
     pa_decay decay;             /* release of idle pages */
+    /* Every mcache, linked through next_cache. Pushed under the P list's lock with release, walked by anybody. */
+    _Atomic(pa_mcache *) mcaches;
+    pa_idle idle;               /* flushing those of threads that sleep */
     pa_specials specials;
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;

@@ -1,8 +1,9 @@
 /* mcache.c - refill, claim, retire and trim: a thread's dealings with the heap.
  *
  * Owns one thread's spans, bins, outbox and page stock.  Slow paths hold c->slow (rank PROC_SLOW), so that
- * fork finds every other thread's mcache between two steps; bins and outbox are the owner's alone, and a
- * fork child rebuilds from the page table (world/fork.c).
+ * fork finds every other thread's mcache between two steps, and so that heap/idle.c can flush it while the thread
+ * sleeps; the owner's fast paths use bins and outbox without it (pa_mcache_enter).  A fork child rebuilds from
+ * the page table (world/fork.c).
  *
  * A miss goes down one step at a time: collect what other threads freed into the current span; carve the
  * tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
@@ -31,7 +32,7 @@ static void decay(pa_mcache *c);
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
-    *c = (pa_mcache){0};
+    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED};
     for (unsigned i = 0; i < PA_DIRECT_COUNT; i++)
         c->direct[i] = PA_EMPTY_SPAN;
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
@@ -40,6 +41,24 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h)
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
     c->trim_seen = atomic_load_explicit(&h->trim_generation, memory_order_relaxed);
+}
+
+void pa_mcache_publish_locked(pa_mcache *c)
+{
+    c->next_cache = atomic_load_explicit(&c->heap->mcaches, memory_order_relaxed);
+    atomic_store_explicit(&c->heap->mcaches, c, memory_order_release);
+    atomic_fetch_add_explicit(&c->heap->idle.caches, 1, memory_order_relaxed);
+}
+
+/* Every slow path of the owner begins here. After a flush it takes its bins and outbox into use again, and lets the
+ * background thread know that there will be something to flush. */
+static void enter_slow(pa_mcache *c)
+{
+    pa_lock_acquire(&c->slow);
+    if (PA_LIKELY(!c->closed))
+        return;
+    __atomic_store_n(&c->closed, PA_CACHE_OPEN, __ATOMIC_RELAXED);
+    pa_decay_wake(&c->heap->decay);
 }
 
 /* ---- Current span ---- */
@@ -80,18 +99,16 @@ static int32_t binned_pages(const pa_mcache *c)
     return c->bin_cap_pages - c->bin_room_pages;
 }
 
-static void drain_bins(pa_mcache *c, int32_t keep_pages)
+void pa_mcache_drain_bins_locked(pa_mcache *c, int32_t keep_pages)
 {
     pa_span *dead = NULL;
-    while (binned_pages(c) > keep_pages) {
-        unsigned i = pa_ctz64(c->bin_bits);
-        if (!c->bin[i]) {
-            c->bin_bits &= ~((uint64_t)1 << i);
-            continue;
+    for (unsigned i = 0; binned_pages(c) > keep_pages; i++) {
+        pa_span *s;
+        while (binned_pages(c) > keep_pages && (s = c->bin[i]) != NULL) {
+            pa_mcache_bin_pop(c, i, s, s->npages);
+            s->next = dead;
+            dead = s;
         }
-        pa_span *s = pa_mcache_bin_pop(c, i);
-        s->next = dead;
-        dead = s;
     }
     pa_mheap_free_span_list(c->heap, dead);
 }
@@ -105,8 +122,8 @@ static void adapt_bin_cap(pa_mcache *c)
     if (cap > PA_BIN_CAP_MAX_PAGES)
         cap = PA_BIN_CAP_MAX_PAGES;
     c->bin_cap_pages = cap;
-    c->bin_room_pages = cap - pages;
-    c->bin_wants /= 2; /* a batch of n that is freed at once may double the cap about log n times */
+    pa_owner_set(&c->bin_room_pages, cap - pages);
+    pa_owner_set(&c->bin_wants, c->bin_wants / 2); /* a batch of n that is freed at once may double the cap about log n times */
 }
 
 /* The span freed last is kept even if it is larger than the cap: the likeliest to be wanted again. */
@@ -120,14 +137,14 @@ static void free_large_locked(pa_mcache *c, pa_span *s)
         adapt_bin_cap(c);
         int32_t keep_pages = c->bin_cap_pages / 2 - (int32_t)s->npages;
         if ((int32_t)s->npages > c->bin_room_pages)
-            drain_bins(c, keep_pages > 0 ? keep_pages : 0);
+            pa_mcache_drain_bins_locked(c, keep_pages > 0 ? keep_pages : 0);
     }
-    pa_mcache_bin_push(c, s);
+    pa_mcache_bin_push(c, s, s->npages);
 }
 
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
 {
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     free_large_locked(c, s);
     decay(c); /* a thread that only frees comes through here and nowhere else */
     pa_lock_release(&c->slow);
@@ -146,25 +163,19 @@ static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
 {
     if (min_pages > PA_BIN_MAX_PAGES)
         return NULL;
-    unsigned i = pa_bin_of(min_pages);
-    uint64_t bits = c->bin_bits & ~pa_mask64(i);
-    while (bits) {
-        i = pa_ctz64(bits);
+    unsigned last = max_pages < PA_BIN_MAX_PAGES ? pa_bin_of(max_pages) : PA_BIN_COUNT - 1;
+    for (unsigned i = pa_bin_of(min_pages); i <= last; i++) {
         pa_span *s = c->bin[i];
-        if (!s) { /* the fast path leaves the bits of emptied bins to us */
-            c->bin_bits &= ~((uint64_t)1 << i);
-            bits &= bits - 1;
+        if (!s)
             continue;
-        }
         if (s->npages > max_pages)
             return NULL;
         if (s->npages >= min_pages) {
-            pa_mcache_bin_pop(c, i);
-            c->bin_wants++;
+            pa_mcache_bin_pop(c, i, s, s->npages);
+            pa_owner_add(&c->bin_wants, 1);
             pa_span_set_state(s, PA_SPAN_MANUAL);
             return s;
         }
-        bits &= bits - 1;
     }
     return NULL;
 }
@@ -202,10 +213,7 @@ static void flush_slot(pa_mcache *c, pa_outbox_slot *slot)
     pa_outbox_slot full = *slot;
     if (!full.span)
         return;
-    *slot = (pa_outbox_slot){0};
-    c->outbox_count--;
-    if (full.count == 0)
-        return;
+    pa_mcache_clear_slot_locked(c, slot);
     if (atomic_load_explicit(&full.span->owner, memory_order_relaxed) == c) /* it became ours meanwhile */
         splice(c, full.span, full.first);
     else if (pa_span_push_remote(full.span, full.first, full.last))
@@ -222,7 +230,7 @@ static void flush_outbox(pa_mcache *c)
 
 void pa_mcache_flush_outbox(pa_mcache *c)
 {
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     flush_outbox(c);
     pa_lock_release(&c->slow);
 }
@@ -243,8 +251,8 @@ static void collect_in_turn(pa_mcache *c, unsigned size_class)
 
 void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
-    pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
-    pa_lock_acquire(&c->slow);
+    pa_outbox_slot *slot = pa_outbox_slot_of(c, s);
+    enter_slow(c);
     pa_link_set(p, NULL);
     PA_POISON(p, pa_span_element_bytes(s));
     flush_slot(c, slot);
@@ -254,8 +262,12 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
         splice(c, s, p);
     } else {
         uint32_t blocks = (uint32_t)(OUTBOX_SLOT_BYTES / pa_class_object_bytes[s->size_class]);
-        *slot = (pa_outbox_slot){.span = s, .first = p, .last = p, .count = 1};
-        slot->limit = blocks > OUTBOX_SLOT_BLOCKS ? OUTBOX_SLOT_BLOCKS : blocks ? blocks : 1;
+        slot->first = slot->last = p;
+        if (blocks > OUTBOX_SLOT_BLOCKS || blocks == 0)
+            blocks = blocks ? OUTBOX_SLOT_BLOCKS : 1;
+        pa_owner_set(&slot->limit, blocks);
+        pa_owner_set(&slot->left, blocks - 1);
+        pa_owner_set(&slot->span, s);
         c->outbox_count++;
     }
     pa_lock_release(&c->slow);
@@ -296,13 +308,13 @@ static void trim(pa_mcache *c)
     }
     flush_outbox(c);
     collect_all_partial(c);
-    drain_bins(c, 0);
+    pa_mcache_drain_bins_locked(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
 
 size_t pa_mcache_release_to_os(pa_mcache *c)
 {
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
     pa_mcentral_collect_all(c->heap);
@@ -327,7 +339,7 @@ static void give_up_unused(pa_mcache *c)
 {
     if (c->bin_wants == c->decay_wants) {
         retire_empty_currents(c);
-        drain_bins(c, 0);
+        pa_mcache_drain_bins_locked(c, 0);
     }
     c->decay_wants = c->bin_wants;
 }
@@ -342,6 +354,8 @@ static void decay(pa_mcache *c)
     if (PA_UNLIKELY(c->decay_round != round)) {
         c->decay_round = round;
         give_up_unused(c);
+        if (!atomic_load_explicit(&d->background, memory_order_relaxed)) /* that thread does it */
+            pa_idle_look(c->heap, c, now_ns);
     }
 }
 
@@ -376,7 +390,7 @@ static void give_up_idle(pa_mcache *c, size_t npages)
 {
     retire_empty_currents(c);
     if ((size_t)binned_pages(c) >= npages)
-        drain_bins(c, 0);
+        pa_mcache_drain_bins_locked(c, 0);
 }
 
 /* Out of memory: whatever we or nobody holds may be what is missing. */
@@ -397,7 +411,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = bin_take(c, table_pages, run_pages);
     if (!s) {
-        c->bin_wants++;
+        pa_owner_add(&c->bin_wants, 1);
         give_up_idle(c, run_pages);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
@@ -424,6 +438,22 @@ static bool has_block(pa_span *s)
     return pa_span_carve(s);
 }
 
+/* Small programs use many classes for a block or two: those come from a larger class that has a page already, at most
+ * twice the size and aligned as well (memalign relies on that). Class 1 is the one that is not aligned to 16. */
+static pa_span *borrow(pa_mcache *c, unsigned size_class)
+{
+    size_t size = pa_class_object_bytes[size_class], align = size & -size;
+    if (c->borrowed[size_class] == PA_BORROW_BLOCKS || size > PA_BORROW_MAX_BYTES || size_class == 1)
+        return NULL;
+    for (unsigned k = size_class + 1; pa_class_object_bytes[k] <= 2 * size; k++) {
+        if (c->current[k]->free && pa_class_object_bytes[k] % align == 0) {
+            c->borrowed[size_class]++;
+            return c->current[k];
+        }
+    }
+    return NULL;
+}
+
 static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 {
     pa_span *s = c->current[size_class];
@@ -439,10 +469,15 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     s = pa_spanlist_pop_front(partial);
     if (!s)
         s = pa_mcentral_take(c->heap, size_class, c);
-    if (!s)
+    if (!s) {
+        pa_span *larger = borrow(c, size_class);
+        if (larger)
+            return larger;
         s = new_span(c, size_class);
+    }
     if (!s)
         return NULL;
+    c->borrowed[size_class] = PA_BORROW_BLOCKS;
     PA_CHECK(has_block(s));
     return make_current(c, size_class, s);
 }
@@ -450,7 +485,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 {
     pa_decay_notify(&c->heap->decay);
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
@@ -459,7 +494,7 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 {
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     pa_spanlist_remove(&c->partial[s->size_class], s);
     keep_or_free(c, s);
     pa_lock_release(&c->slow);
@@ -470,12 +505,16 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
-    pa_span *s = align_pages == 1 ? bin_take(c, npages, npages + npages / 8) : NULL;
+    pa_span *s = NULL;
+    if (align_pages == 1 && pa_mcache_enter(c)) {
+        s = bin_take(c, npages, npages + npages / 8);
+        pa_mcache_leave(c);
+    }
     if (s)
         return s;
     pa_decay_notify(&c->heap->decay);
-    pa_lock_acquire(&c->slow);
-    c->bin_wants++;
+    enter_slow(c);
+    pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     give_up_idle(c, npages);
     s = pa_mheap_alloc_span(c->heap, npages, align_pages);
@@ -492,7 +531,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 {
     bool ok = true;
-    pa_lock_acquire(&c->slow);
+    enter_slow(c);
     if (npages > s->npages)
         ok = pa_mheap_extend_span(c->heap, s, npages);
     else if (npages < s->npages)
@@ -514,7 +553,7 @@ void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES])
     }
     for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++)
         if (c->outbox[i].span)
-            pending[c->outbox[i].span->size_class] += pa_racy_load(&c->outbox[i].count);
+            pending[c->outbox[i].span->size_class] += pa_outbox_slot_count(&c->outbox[i]);
     pa_lock_release(&c->slow);
 }
 
@@ -537,6 +576,7 @@ void pa_mcache_release_all(pa_mcache *c)
 {
     PA_YIELD(EXIT_BEFORE_RELEASE);
     pa_lock_acquire(&c->slow);
+    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED); /* will be; until the next thread uses it */
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
@@ -546,8 +586,9 @@ void pa_mcache_release_all(pa_mcache *c)
             let_go(c, s);
         c->run_level[k] = 0;
     }
-    drain_bins(c, 0);
-    c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
+    pa_mcache_drain_bins_locked(c, 0);
+    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
+    pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
     pa_lock_release(&c->slow);
 }

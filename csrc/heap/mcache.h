@@ -1,7 +1,7 @@
 /* mcache.h - what one thread owns: the fast paths' tables and everything behind a miss.
  *
- * An mcache belongs to one thread; nobody else touches it but a fork child and, under `slow`, whoever
- * cleans up for it.  Fast paths (api/malloc.c) read `direct`, `current` and the bins only.
+ * An mcache belongs to one thread; nobody else touches it but a fork child and, under `slow`, whoever flushes
+ * it while it sleeps (heap/idle.h).  Fast paths (api/malloc.c) use `direct`, `current`, the bins and the outbox.
  *
  * Spans of a small class that an mcache owns are current (one a class: malloc pops from it) or partial
  * (a list a class, oldest first).  Full ones are abandoned, empty ones go to the bins.
@@ -14,6 +14,7 @@
 #define PA_MCACHE_H
 
 #include "base/poison.h"
+#include "base/yield.h"
 #include "heap/heap.h"
 #include "heap/mheap.h"
 
@@ -25,23 +26,38 @@ enum {
     PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,
 
     PA_OUTBOX_SLOTS = 64,
+
+    /* A class takes so many blocks, up to this size, from others before it gets a span and a page of its own. */
+    PA_BORROW_BLOCKS = 8,
+    PA_BORROW_MAX_BYTES = 1024,
 };
+
+typedef enum pa_cache_closed {
+    PA_CACHE_OPEN,
+    PA_CACHE_CLOSED,  /* but the owner was busy */
+    PA_CACHE_FLUSHED, /* bins, outbox and page stock are empty */
+} pa_cache_closed;
 
 /* Blocks of one foreign span on their way back to it, linked through their first words. */
 typedef struct pa_outbox_slot {
     pa_span *span; /* NULL: empty */
     void *first, *last;
-    /* count is written by the owner's fast path and read relaxed by statistics: late by a block at most. The
-     * rest is changed under `slow`, but for `first`, which only the owner uses. */
-    uint32_t count, limit;
+    /* Blocks there is room for, and how many there were at first. `left` is written by the owner's fast path and read
+     * relaxed by statistics: late by a block at most. All but first and left change under `slow` only; these two
+     * are the owner's while it is busy (pa_mcache_enter). */
+    uint32_t left, limit;
 } pa_outbox_slot;
 
 struct pa_mcache {
     /* Fast path. Every entry starts at the static empty span, so nothing is tested for NULL. */
     pa_span *direct[PA_DIRECT_COUNT];   /* by (size + 7) / 8, up to 1 KiB */
     pa_span *current[PA_SIZE_CLASSES];  /* written by the owner; read relaxed by walks, to know a bias */
-    uint64_t bin_bits;                  /* bit i clear: bin[i] is empty */
     pa_span *bin[PA_BIN_COUNT];         /* last in, first out, linked through next */
+    /* The handshake over bins and outbox, see pa_mcache_enter. busy: 1 while the owner's fast paths use them; it
+     * writes 1 relaxed and 0 with release. closed: pa_cache_closed, not 0 once somebody wanted to flush them; set
+     * under `slow` by who flushes, cleared under `slow` by the owner's next slow path, read by its fast paths. */
+    _Atomic uint32_t busy;
+    uint32_t closed;
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
     int32_t bin_cap_pages;
     uint32_t bin_wants;                 /* spans asked for, found or not; halved when the cap is adapted */
@@ -51,20 +67,32 @@ struct pa_mcache {
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
+    /* For heap/idle.h, relaxed: what it saw when it looked last. A stale value costs a look or a flush. */
+    _Atomic uint64_t idle_acquisitions;
+    _Atomic uint32_t idle_wants;
+    struct pa_mcache *next_cache;       /* every mcache ever made; published with release, never unlinked */
     uint32_t decay_round, decay_wants;  /* heap's decay.round when last looked through, and bin_wants then */
     pa_lock slow;                       /* rank PROC_SLOW; held in slow paths, uncontended but for fork */
     pa_heap *heap;
     pa_page_stock stock;
     pa_spanlist partial[PA_SIZE_CLASSES];
     uint8_t run_level[PA_SIZE_CLASSES];
+    uint8_t borrowed[PA_SIZE_CLASSES];  /* blocks taken from larger classes, PA_BORROW_BLOCKS: no more */
 };
 
+/* Empty, nothing owned. next_cache is kept: a fork child does this again to those of vanished threads. */
 void pa_mcache_init(pa_mcache *c, pa_heap *h);
+/* Links a new one into the heap's list, once. Under the lock of whoever makes them. */
+void pa_mcache_publish_locked(pa_mcache *c);
 
-/* Makes a span with a free block current for the class and returns it; NULL when out of memory. */
+/* Makes a span with a free block current for the class and returns it; NULL when out of memory. The first blocks of a
+ * class may come from the current span of a larger one, which is returned then. */
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 /* A span of c other than the current one became empty (live reached 0). */
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
+/* Frees binned spans until at most keep_pages are left. The caller holds `slow` and is the owner, or keeps it out
+ * (heap/idle.h). */
+void pa_mcache_drain_bins_locked(pa_mcache *c, int32_t keep_pages);
 /* Pushes every block of the outbox to its span. */
 void pa_mcache_flush_outbox(pa_mcache *c);
 /* The same, when the outbox slot holds another span's blocks or is full: flushes it, which may make c the owner
@@ -86,38 +114,84 @@ size_t pa_mcache_release_to_os(pa_mcache *c);
 /* Gives everything back: partial spans are listed, full ones abandoned. c owns nothing afterwards. */
 void pa_mcache_release_all(pa_mcache *c);
 
-/* First span in bin i, taken out. Precondition: the bin is not empty. The bin's bit stays set. */
-PA_INLINE pa_span *pa_mcache_bin_pop(pa_mcache *c, unsigned i)
+/* The owner's fast paths use bins and outbox between enter and leave. Who flushes them meanwhile sets `closed`,
+ * makes every thread pass a barrier (membarrier(2)) and looks at `busy`: at 0, the owner is out and cannot come back
+ * without seeing `closed`, which sends it into a slow path. So neither needs an atomic operation here: two
+ * stores and a load. What was read before an enter that succeeds is still so: `closed` stays set after a flush
+ * until the owner itself clears it. */
+PA_INLINE void pa_mcache_leave(pa_mcache *c)
 {
-    pa_span *s = c->bin[i];
-    c->bin[i] = s->next;
-    c->bin_room_pages += (int32_t)s->npages;
-    return s;
+    atomic_store_explicit(&c->busy, 0, memory_order_release);
+}
+PA_INLINE bool pa_mcache_enter(pa_mcache *c)
+{
+    atomic_store_explicit(&c->busy, 1, PA_TSAN ? memory_order_seq_cst : memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (PA_LIKELY(!__atomic_load_n(&c->closed, PA_TSAN ? __ATOMIC_SEQ_CST : __ATOMIC_RELAXED))) {
+        atomic_signal_fence(memory_order_seq_cst);
+        PA_YIELD(CACHE_ENTERED);
+        return true;
+    }
+    pa_mcache_leave(c);
+    return false;
 }
 
-/* Precondition: s is formatted as a large span of at most 512 pages, and nobody else's. */
-PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s)
+/* Same conditions as pa_mcache_drain_bins_locked. */
+PA_INLINE void pa_mcache_clear_slot_locked(pa_mcache *c, pa_outbox_slot *slot)
+{
+    pa_owner_set(&slot->span, NULL);
+    pa_owner_set(&slot->left, 0);
+    pa_owner_set(&slot->limit, 0);
+    c->outbox_count--;
+}
+
+/* c->outbox[header address / 64 % 64]; the compiler does not see that one shift is enough. */
+PA_INLINE pa_outbox_slot *pa_outbox_slot_of(pa_mcache *c, const pa_span *s)
+{
+    _Static_assert(sizeof(pa_outbox_slot) * 2 == PA_CACHE_LINE_BYTES, "a slot for each cache line");
+    uintptr_t offset = (uintptr_t)s / 2 % (PA_OUTBOX_SLOTS * sizeof(pa_outbox_slot));
+    return (pa_outbox_slot *)((char *)c->outbox + offset / sizeof(pa_outbox_slot) * sizeof(pa_outbox_slot));
+}
+
+PA_INLINE uint32_t pa_outbox_slot_count(const pa_outbox_slot *slot)
+{
+    return pa_racy_load(&slot->limit) - pa_racy_load(&slot->left);
+}
+
+/* Takes s, the first span in bin i, of npages, out. */
+PA_INLINE void pa_mcache_bin_pop(pa_mcache *c, unsigned i, pa_span *s, uint32_t npages)
+{
+    pa_owner_set(&c->bin[i], s->next);
+    pa_owner_add(&c->bin_room_pages, (int32_t)npages);
+}
+
+/* Precondition: s is formatted as a large span of npages, at most 512, and nobody else's. */
+PA_INLINE void pa_mcache_bin_push(pa_mcache *c, pa_span *s, uint32_t npages)
 {
     unsigned i = s->bin;
     PA_POISON(s->base, pa_span_bytes(s));
     s->needs_zero = 1;
     pa_span_set_state(s, PA_SPAN_CACHED);
     s->next = c->bin[i];
-    c->bin[i] = s;
-    c->bin_bits |= (uint64_t)1 << i;
-    c->bin_room_pages -= (int32_t)s->npages;
+    pa_owner_set(&c->bin[i], s);
+    pa_owner_add(&c->bin_room_pages, -(int32_t)npages);
 }
 
 /* A live large span of npages from the bin that fits, NULL when its first does not. Works on the constant
- * mcaches, whose bins are empty. Precondition: 1 <= npages <= 512. */
+ * mcaches, which it never writes: their bins are empty. Precondition: 1 <= npages <= 512. */
 PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
 {
     unsigned i = pa_bin_of(npages);
-    if (PA_UNLIKELY(!c->bin[i] || c->bin[i]->npages < npages))
+    pa_span *s = pa_racy_load(&c->bin[i]);
+    if (PA_UNLIKELY(!s))
         return NULL;
-    pa_span *s = pa_mcache_bin_pop(c, i);
-    c->bin_wants++;
+    uint32_t have = pa_racy_load(&s->npages);
+    if (PA_UNLIKELY(have < npages || !pa_mcache_enter(c)))
+        return NULL;
+    pa_mcache_bin_pop(c, i, s, have);
+    pa_owner_add(&c->bin_wants, 1);
     pa_span_set_state(s, PA_SPAN_MANUAL);
+    pa_mcache_leave(c);
     return s;
 }
 
@@ -126,9 +200,11 @@ PA_INLINE pa_span *pa_mcache_bin_take(pa_mcache *c, size_t npages)
  * finds them. */
 PA_INLINE bool pa_mcache_try_free_large(pa_mcache *c, pa_span *s)
 {
-    if (PA_UNLIKELY((int32_t)s->npages > c->bin_room_pages))
+    uint32_t npages = s->npages;
+    if (PA_UNLIKELY((int32_t)npages > pa_racy_load(&c->bin_room_pages) || !pa_mcache_enter(c)))
         return false;
-    pa_mcache_bin_push(c, s);
+    pa_mcache_bin_push(c, s, npages);
+    pa_mcache_leave(c);
     return true;
 }
 
@@ -138,15 +214,16 @@ PA_INLINE bool pa_mcache_try_free_large(pa_mcache *c, pa_span *s)
  * False when it must go the slow way: the slot is another span's, or full. */
 PA_INLINE bool pa_mcache_try_free_remote(pa_mcache *c, pa_span *s, void *p)
 {
-    pa_outbox_slot *slot = &c->outbox[((uintptr_t)s / PA_CACHE_LINE_BYTES) % PA_OUTBOX_SLOTS];
-    if (PA_UNLIKELY(slot->span != s || slot->count >= slot->limit))
+    pa_outbox_slot *slot = pa_outbox_slot_of(c, s);
+    if (PA_UNLIKELY(pa_racy_load(&slot->span) != s || pa_racy_load(&slot->left) == 0 || !pa_mcache_enter(c)))
         return false;
     if (PA_UNLIKELY(p == slot->first))
         pa_abort_pointer("free of", p, "already freed (double free)");
     pa_link_set(p, slot->first);
     PA_POISON(p, pa_span_element_bytes(s));
     slot->first = p;
-    pa_owner_add(&slot->count, 1);
+    pa_owner_add(&slot->left, -1);
+    pa_mcache_leave(c);
     return true;
 }
 

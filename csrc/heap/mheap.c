@@ -244,9 +244,24 @@ static bool is_absurd(size_t npages)
     return npages > pa_space.limit_pages >> 1 || npages >= UINT32_MAX / 2;
 }
 
+/* The background thread is wanted, and much is in the hands of several threads, one of which may fall asleep with it:
+ * nothing need ever be free then. */
+static void notice_held_locked(pa_heap *h)
+{
+    enum { CACHES = 2 };
+    uint64_t above = h->decay.notify_above_pages;
+    if (PA_LIKELY(above == 0 || atomic_load_explicit(&h->decay.background, memory_order_relaxed) ||
+                  atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= above ||
+                  atomic_load_explicit(&h->idle.caches, memory_order_relaxed) < CACHES))
+        return;
+    h->decay.notify_above_pages = 0;
+    atomic_store_explicit(&h->decay.notify_due, true, memory_order_release);
+}
+
 static pa_span *alloc_span_locked(pa_heap *h, size_t min_pages, size_t npages, size_t align_pages)
 {
     size_t scavenged_pages = 0;
+    notice_held_locked(h);
     pa_span *s = pa_fixalloc_alloc_locked(&h->span_headers, &h->offheap);
     if (!s)
         return NULL;

@@ -84,7 +84,12 @@ bool pa_thread_membarrier_register(void)
     return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 }
 
+bool pa_thread_try_membarrier(void)
+{
+    return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+}
+
 void pa_thread_membarrier(void)
 {
-    PA_CHECK(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0);
+    PA_CHECK(pa_thread_try_membarrier());
 }

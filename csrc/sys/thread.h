@@ -19,7 +19,10 @@ void pa_thread_yield(void);
 
 /* membarrier(2), private expedited. Register once a process, and again in a fork child; false: not to be had. */
 bool pa_thread_membarrier_register(void);
-/* After this returns, every thread of the process has passed a full barrier. Precondition: registered. */
+/* After this returns true, every thread of the process has passed a full barrier. Precondition: registered. False
+ * where a sandbox that came later forbids it. */
+bool pa_thread_try_membarrier(void);
+/* The same for those who cannot do without. */
 void pa_thread_membarrier(void);
 
 #endif

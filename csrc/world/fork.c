@@ -198,6 +198,7 @@ static void child(void)
     release_all(pa_lock_reset_child);
     if (!h->initialised)
         return;
+    pa_idle_reset_child(h);
     for (pa_proc *p = pa_the_procs.all; p; p = p->next_all)
         if (&p->cache != pa_current_mcache)
             deliver_outbox(&p->cache);

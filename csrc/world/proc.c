@@ -24,7 +24,9 @@ PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattac
         .gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside,                                                      \
     }
 const pa_mcache pa_mcache_unattached = NO_SPANS;
-const pa_mcache pa_mcache_exited = NO_SPANS;
+/* Of zeros until the first thread exits: each pointer in a constant costs a relocation, and its page, at start. */
+pa_mcache pa_mcache_exited;
+static pa_proc orphan;
 
 pa_heap pa_the_heap;
 pa_procs pa_the_procs = {
@@ -36,13 +38,22 @@ pa_procs pa_the_procs = {
 static pthread_key_t exit_key;
 static bool exit_key_made;
 
+/* P list's lock held. The same contents every time, and complete before a thread points at it. */
+static void fill_exited_locked(void)
+{
+    if (pa_mcache_exited.gc)
+        return;
+    pa_mcache_exited = pa_mcache_unattached;
+}
+
 static void thread_exit(void *argument)
 {
     pa_proc *p = argument;
     pa_gcproc_detach(p);
     pa_mcache_release_all(&p->cache);
-    pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_exited;
     pa_lock_acquire(&pa_the_procs.lock);
+    fill_exited_locked();
+    pa_current_mcache = &pa_mcache_exited;
     atomic_store_explicit(&p->attached, false, memory_order_relaxed);
     p->next_free = pa_the_procs.free;
     pa_the_procs.free = p;
@@ -50,13 +61,13 @@ static void thread_exit(void *argument)
     pa_lock_release(&pa_the_procs.lock);
 }
 
-static pa_proc *make_locked(pa_procs *procs, pa_heap *h)
+static pa_proc *make_locked(pa_procs *procs, pa_heap *h, pa_proc *p)
 {
-    pa_proc *p = pa_offheap_alloc(&h->offheap, sizeof *p, PA_CACHE_LINE_BYTES);
-    if (!p)
+    if (!p && !(p = pa_offheap_alloc(&h->offheap, sizeof *p, PA_CACHE_LINE_BYTES)))
         return NULL;
     pa_mcache_init(&p->cache, h);
     p->cache.gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside;
+    pa_mcache_publish_locked(&p->cache);
     p->next_all = procs->all;
     __atomic_store_n(&procs->all, p, __ATOMIC_RELEASE);
     pa_owner_add(&procs->count, 1);
@@ -68,14 +79,12 @@ static pa_proc *acquire(pa_procs *procs, pa_heap *h)
     pa_proc *p = NULL;
     pa_lock_acquire(&procs->lock);
     if (pa_heap_init_locked(h)) {
-        if (!procs->orphan)
-            procs->orphan = make_locked(procs, h);
         if (!exit_key_made)
             exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
         if ((p = procs->free) != NULL)
             procs->free = p->next_free;
-        else if (procs->orphan && exit_key_made)
-            p = make_locked(procs, h);
+        else if (exit_key_made)
+            p = make_locked(procs, h, NULL);
         if (p) {
             atomic_store_explicit(&p->attached, true, memory_order_relaxed);
             pa_owner_add(&procs->attached_count, 1);
@@ -109,14 +118,24 @@ pa_mcache *pa_proc_attach(void)
     return pa_current_mcache;
 }
 
+/* In its own storage, so it cannot fail once there is a heap; most programs never need it and never touch it. */
+static bool make_orphan(pa_procs *procs)
+{
+    pa_lock_acquire(&procs->lock);
+    if (!procs->orphan && pa_heap_init_locked(&pa_the_heap))
+        __atomic_store_n(&procs->orphan, make_locked(procs, &pa_the_heap, &orphan), __ATOMIC_RELEASE);
+    pa_lock_release(&procs->lock);
+    return procs->orphan != NULL;
+}
+
 void *pa_proc_with_orphan(void *(*body)(pa_mcache *c, void *argument), void *argument)
 {
-    pa_proc *orphan = pa_the_procs.orphan;
-    if (!orphan) /* nothing was ever allocated, and nothing can be */
-        return NULL;
-    pa_lock_acquire(&pa_the_procs.orphan_lock);
-    void *result = body(&orphan->cache, argument);
-    pa_mcache_release_all(&orphan->cache);
-    pa_lock_release(&pa_the_procs.orphan_lock);
+    pa_procs *procs = &pa_the_procs;
+    if (!__atomic_load_n(&procs->orphan, __ATOMIC_ACQUIRE) && !make_orphan(procs))
+        return NULL; /* nothing was ever allocated, and nothing can be */
+    pa_lock_acquire(&procs->orphan_lock);
+    void *result = body(&procs->orphan->cache, argument);
+    pa_mcache_release_all(&procs->orphan->cache);
+    pa_lock_release(&procs->orphan_lock);
     return result;
 }

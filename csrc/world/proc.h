@@ -22,15 +22,16 @@ typedef struct pa_procs {
     pa_proc *all, *free;
     uint64_t count, attached_count; /* written under lock, read racily */
     pa_lock orphan_lock;        /* rank PROC_LIST, after lock: one orphan call at a time */
-    pa_proc *orphan;            /* serves threads without a P; used under orphan_lock only */
+    pa_proc *orphan;            /* serves threads without a P; made under lock, used under orphan_lock only */
     pa_workpool workpool;       /* the collector's grey objects */
     uint8_t marking;            /* pa_marking that new Ps start with; changes in stops, under lock */
 } pa_procs;
 
 extern PA_HIDDEN PA_TLS pa_mcache *pa_current_mcache;
 
-/* Not attached yet / exited: constants, never written. */
-extern PA_HIDDEN const pa_mcache pa_mcache_unattached, pa_mcache_exited;
+/* Not attached yet / exited: never written once a thread points there. */
+extern PA_HIDDEN const pa_mcache pa_mcache_unattached;
+extern PA_HIDDEN pa_mcache pa_mcache_exited;
 
 PA_INLINE bool pa_mcache_is_real(const pa_mcache *c)
 {

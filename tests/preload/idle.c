@@ -1,13 +1,19 @@
 /* idle.c - a burst of blocks, most of them freed, and then what happens to resident memory, signals and threads.
  *
- *     idle ticks|still|fork|signals|early|off
+ *     idle ticks|still|fork|signals|early|off|sleepers-trim|sleepers-ticks|sleepers-still
  *
  * ticks: slow paths are called now and then. still: nothing is called. fork: a child does the same again.
  * off: nothing is released, with ticks as above.
  * signals: signals sent to the process must come to the main thread. early: a small program frees a little.
+ * sleepers: the burst is that of threads that free it, or whose blocks others free, and then sleep for ever; memory
+ * comes back by malloc_trim, by slow paths of the main thread, or by the background thread.
  * Prints "ok"; a wrong answer is one line and exit code 1. Waits have deadlines.
  */
 #include <dirent.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,24 +51,27 @@ static int threads(void)
     return n;
 }
 
-/* Context switches of all threads but the first. */
+/* Context switches of all threads but the first. Allocates nothing: who asks whether a process is idle must not
+ * keep it busy. */
 static long switches_of_others(void)
 {
+    static DIR *d;
     long total = 0;
-    DIR *d = opendir("/proc/self/task");
+    if (!d)
+        d = opendir("/proc/self/task");
+    rewinddir(d);
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        char path[300], line[200];
+        char path[300], text[4096];
         if (e->d_name[0] == '.' || atoi(e->d_name) == getpid())
             continue;
         snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
-        FILE *f = fopen(path, "r");
-        while (f && fgets(line, sizeof line, f))
-            if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
-                total += atol(line + 24);
-        if (f)
-            fclose(f);
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+        text[n > 0 ? n : 0] = '\0';
+        const char *line = strstr(text, "\nvoluntary_ctxt_switches:");
+        total += line ? atol(line + 25) : 0;
+        close(fd);
     }
-    closedir(d);
     return total;
 }
 
@@ -120,6 +129,70 @@ static void wait_for_silence(void)
     }
 }
 
+/* ---- Threads that fall asleep ---- */
+
+enum { SLEEPERS = 8, LARGE = 40, LARGE_BYTES = 64 << 10, SMALL = 30000, SMALL_BYTES = 48, SLEEPER_MAY_KEEP = 256 << 10 };
+
+static struct sleeper {
+    sem_t asleep;
+    void *small[SMALL];
+} sleepers[SLEEPERS];
+
+static void *sleeper_main(void *argument)
+{
+    struct sleeper *s = argument;
+    void *large[LARGE];
+    sem_t never;
+    sem_init(&never, 0, 0);
+    for (int i = 0; i < LARGE; i++)
+        memset(large[i] = malloc(LARGE_BYTES), i, LARGE_BYTES);
+    for (int i = 0; i < SMALL; i++)
+        memset(s->small[i] = malloc(SMALL_BYTES), i, SMALL_BYTES);
+    for (int i = 0; i < LARGE; i++)
+        free(large[i]);
+    for (int i = 0; i < SMALL; i += 2)
+        free(s->small[i]);
+    sem_post(&s->asleep);
+    for (;;)
+        sem_wait(&never);
+    return NULL;
+}
+
+static void put_to_sleep(void)
+{
+    for (int t = 0; t < SLEEPERS; t++) {
+        pthread_t id;
+        pthread_attr_t small_stack;
+        pthread_attr_init(&small_stack);
+        pthread_attr_setstacksize(&small_stack, 64 << 10);
+        sem_init(&sleepers[t].asleep, 0, 0);
+        REQUIRE(pthread_create(&id, &small_stack, sleeper_main, &sleepers[t]) == 0);
+        sem_wait(&sleepers[t].asleep);
+    }
+    for (int t = 0; t < SLEEPERS; t++)
+        for (int i = 1; i < SMALL; i += 2)
+            free(sleepers[t].small[i]);
+}
+
+static void sleepers_come_back(const char *how)
+{
+    void *first = malloc(1 << 20); /* the threads' stacks and our table are not the heap's */
+    memset(sleepers, 1, sizeof sleepers);
+    free(memset(first, 1, 1 << 20));
+    long before = rss();
+    put_to_sleep();
+    REQUIRE(rss() > before + SLEEPERS * (2L << 20));
+    long limit = before + SLEEPERS * (SLEEPER_MAY_KEEP + (24L << 10)) + (2L << 20);
+    if (strcmp(how, "trim") == 0)
+        REQUIRE(malloc_trim(0) == 1);
+    for (double deadline = now() + (strcmp(how, "trim") == 0 ? 0 : 20); rss() > limit; nap()) {
+        REQUIRE(now() < deadline);
+        void *p; /* an aligned block: no bin has one, and it is small beside what the heap may keep */
+        if (strcmp(how, "ticks") == 0 && posix_memalign(&p, 64 << 10, 64 << 10) == 0)
+            free(p);
+    }
+}
+
 static void handler(int signal_number)
 {
     handled_by = gettid();
@@ -132,6 +205,11 @@ int main(int argc, char **argv)
         for (int i = 0; i < 100; i++)
             free(malloc(1000));
         REQUIRE(threads() == 1);
+        puts("ok");
+        return 0;
+    }
+    if (strncmp(which, "sleepers-", 9) == 0) {
+        sleepers_come_back(which + 9);
         puts("ok");
         return 0;
     }

@@ -23,6 +23,15 @@ def test_background_thread(program, preloaded, case):
     check(preloaded([program, case], env={"PYALLOC_BACKGROUND": "1", "PYALLOC_DECAY_MS": "100"}))
 
 
+@pytest.mark.parametrize("how", ["trim", "ticks"])
+def test_sleeping_threads_are_flushed(program, preloaded, how):
+    check(preloaded([program, f"sleepers-{how}"], env={"PYALLOC_DECAY_MS": "100"}))
+
+
+def test_sleeping_threads_are_flushed_by_the_background_thread(program, preloaded):
+    check(preloaded([program, "sleepers-still"], env={"PYALLOC_DECAY_MS": "100", "PYALLOC_BACKGROUND": "1"}))
+
+
 def test_small_programs_get_no_thread(program, preloaded):
     check(preloaded([program, "early"], env={"PYALLOC_BACKGROUND": "1"}))
 

@@ -24,6 +24,8 @@ RUNS = {
     "exitfree": {"plain": ["100"], "asan": ["20"], "tsan": ["8"]},
     "realloc": {"plain": ["8000"], "asan": ["1500"], "tsan": ["1000"]},
     "scavenge": {"plain": ["120", "3"], "asan": ["60", "2"], "tsan": ["60", "2", "0"]},
+    "flushing": {"plain": [], "asan": [], "tsan": []},
+    "idle": {"plain": ["20000", "3"], "asan": ["5000", "3"], "tsan": ["3000", "3", "0"]},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
 }
@@ -35,6 +37,8 @@ SOAKS = [
     ("plain", "storm", "30000", "16"),
     ("plain", "storm", "10000", "3"),
     ("plain", "exitfree", "1000"),
+    ("plain", "idle", "300000", "4"),
+    ("tsan", "idle", "40000", "4", "0"),
     ("plain", "onesided", "20000"),
     ("plain", "realloc", "100000", "7"),
     ("asan", "forks", "200", "3"),

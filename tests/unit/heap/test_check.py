@@ -35,7 +35,6 @@ PLANTS = {
     "current_of_another_class": "mcache: current span of another class or owner, or without its bias",
     "partial_is_current": "mcache: partial span of another class or owner, empty, or current",
     "direct_entry": "mcache: direct table disagrees with current spans",
-    "bin_bit": "mcache: bin without its bit",
     "bin_pages": "mcache: count of binned pages is wrong",
     "binned_in_use": "mcache: a bin holds a span that is not cached or of another bin",
     "inuse_pages": "mheap: pages in spans are miscounted",
