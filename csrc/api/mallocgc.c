@@ -123,8 +123,9 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
             s->alloc_count++;
             *from = s;
             PA_YIELD(GC_SLOT_TAKEN);
-            PA_UNPOISON(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class], pa_class_object_bytes[size_class]);
-            return (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
+            void *object = (void *)(s->base + (uintptr_t)idx * pa_class_object_bytes[size_class]);
+            PA_UNPOISON(object, pa_class_object_bytes[size_class]);
+            return object;
         }
         if (refill(p, kind, size_class))
             continue;

@@ -49,7 +49,6 @@ static inline void pa_safepoint_inline(void)
 
 static inline bool pa_enter_inline(void)
 {
-#if !defined(__SANITIZE_THREAD__)
     pa_inline_state *s = pa_inline_self();
     if (__builtin_expect(s->depth == 0 && s->no_fence, 1)) {
         __atomic_store_n(&s->inside, 1, __ATOMIC_RELAXED);
@@ -59,21 +58,18 @@ static inline bool pa_enter_inline(void)
             return true;
         }
     }
-#endif
     return pa_enter();      /* nested, the first time, or a stop is wanted: takes `inside` back and waits */
 }
 
 static inline void pa_leave_inline(void)
 {
-#if !defined(__SANITIZE_THREAD__)
     pa_inline_state *s = pa_inline_self();
-    if (__builtin_expect(s->depth == 1 && __atomic_load_n(&s->stop, __ATOMIC_RELAXED) == 0, 1)) {
+    if (__builtin_expect(s->depth == 1 && s->no_fence && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED), 1)) {
         s->depth = 0;
         /* A stopper that comes just now is not woken by this thread; it looks again after 50 us at most. */
         __atomic_store_n(&s->inside, 0, __ATOMIC_RELEASE);
         return;
     }
-#endif
     pa_leave();
 }
 

@@ -156,8 +156,8 @@ def library():
 def test_the_example_compiles_and_runs(library, tmp_path, compiler):
     program = tmp_path / "collector"
     built = subprocess.run(
-        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{cprograms.CSRC / 'include'}", EXAMPLE, f"-L{library}",
-         "-lpyalloc", f"-Wl,-rpath,{library}", "-o", program], capture_output=True, text=True)
+        [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{cprograms.CSRC / 'include'}", EXAMPLE,
+         f"-L{library}", "-lpyalloc", f"-Wl,-rpath,{library}", "-o", program], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     out = must_pass([program]).splitlines()
     keys, state = 0, 1
