@@ -81,7 +81,7 @@ static void detach_locked(pa_heap *h, pa_special *r)
     else
         h->specials.queue = r;
     h->specials.queue_last = r;
-    h->specials.news = true;
+    pa_owner_set(&h->specials.news, true); /* who refills looks without the lock */
 }
 
 void pa_special_sweep(pa_heap *h, pa_span *s)

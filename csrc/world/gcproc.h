@@ -22,6 +22,7 @@ typedef enum pa_marking {
     PA_MARKING_INSERTION    /* shade the new value only (Dijkstra; Go 1.5, 1.6): frames are scanned again */
 } pa_marking;
 
+/* The first fields, down to no_fence, are read by programs: include/pyalloc_inline.h. */
 typedef struct pa_gcproc {
     /* ---- The handshake of world/stw.h ---- */
     /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on
@@ -34,6 +35,7 @@ typedef struct pa_gcproc {
     /* ---- Allocation; see api/mallocgc.c. Changed by the owner and, in stops, by the collector ---- */
     uint8_t marking;            /* pa_marking: barrier on, slots marked ahead; changes in stops only */
     bool trying;                /* in a pa_try_new form: nothing may be waited for; owner only */
+    bool no_fence;              /* entering needs none: pa_world.asymmetric; written before the P is used */
     pa_span *alloc[PA_MANAGED_KINDS][PA_SIZE_CLASSES]; /* by kind - 1 */
     uintptr_t tiny;             /* current tiny block, 0: none */
     uint32_t tiny_offset;       /* its rest begins here; PA_TINY_BYTES when there is none */

@@ -15,6 +15,8 @@
 #include "base/assert.h"
 
 PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattached;
+/* The same, for programs (include/pyalloc_inline.h): the library itself needs no symbol for it at load time. */
+extern PA_EXPORT PA_TLS pa_mcache *pa_inline_thread __attribute__((alias("pa_current_mcache")));
 
 #define EMPTY PA_EMPTY_SPAN
 #define NO_SPANS                                                                                               \

@@ -40,6 +40,7 @@ static pa_gcproc *make_gcproc_locked(pa_proc *p)
     gc->tiny_offset = PA_TINY_BYTES;
     gc->marking = pa_the_procs.marking;
     gc->work.pool = &pa_the_procs.workpool;
+    gc->no_fence = pa_the_world.asymmetric && !PA_TSAN;
     atomic_store_explicit(&gc->stop, pa_the_world.stopped, memory_order_relaxed);
     __atomic_store_n(&p->cache.gc, gc, __ATOMIC_RELEASE);
     return gc;
@@ -272,6 +273,7 @@ void pa_world_reset_child(pa_proc *self)
         if (!pa_gcproc_is_real(gcproc_of(p)))
             continue;
         atomic_store(&gcproc_of(p)->stop, 0);
+        gcproc_of(p)->no_fence = pa_the_world.asymmetric && !PA_TSAN;
         if (p != self)
             atomic_store(&gcproc_of(p)->inside, 0);
     }

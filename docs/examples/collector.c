@@ -5,7 +5,7 @@
  * Nothing is freed by hand: what no root leads to any more, the collector takes.
  */
 #include <inttypes.h>
-#include <pyalloc.h>
+#include <pyalloc_inline.h>    /* pyalloc.h, and pa_store inlined */
 #include <stddef.h>
 #include <stdio.h>
 
@@ -17,7 +17,7 @@ typedef struct tree {
 static const pa_type *tree_type;
 
 /* A new object stays only when a root leads to it, so it goes into a frame before anything else is allocated.
- * Pointers in objects are written with pa_store, which tells a collection that is under way. */
+ * Pointers in objects are written with pa_store or its inlined twin: that tells a collection under way. */
 static tree *insert(tree *root, int64_t key)
 {
     void *slots[1];
@@ -31,7 +31,7 @@ static tree *insert(tree *root, int64_t key)
         for (tree *t = slots[0]; t; t = *at)
             at = key < t->key ? &t->left : &t->right;
         if (at)
-            pa_store((void **)at, fresh);
+            pa_store_inline((void **)at, fresh);
         else
             slots[0] = fresh;           /* a frame is plain C: no pa_store */
     }

@@ -109,8 +109,8 @@ static void fill(int mode)
         size_t nbytes = sizes[round % 4];
         size_t blocks = fill_with(slots, nbytes), met_blocks = 0;
         REQUIRE(blocks * nbytes > PA_MIB, "only %zu blocks of %zu", blocks, nbytes);
-        for (int i = 0; i < 100; i++)
-            checked(pa_new_bytes(100000)); /* it goes on saying so */
+        for (int i = 0; i < 8; i++)
+            checked(pa_new_bytes(100000)); /* it goes on saying so, after a collection each time */
         for (void *p = slots[0]; p; p = *(void **)p)
             met_blocks++;
         REQUIRE(met_blocks == blocks, "%zu of %zu blocks", met_blocks, blocks);

@@ -89,6 +89,16 @@ def test_weak_builds(built, variant, case):
     must_pass([built(variant) / "weak", f"case={case}", "tenths=5"])
 
 
+@pytest.mark.parametrize("variant", ["plain", "asserts", "asan"])
+def test_inlined_calls_do_what_their_twins_do(built, variant):
+    must_pass([built(variant) / "inline", "case=same"])
+
+
+@pytest.mark.parametrize("variant, mode", [("plain", 4), ("plain", 3), ("asserts", 0), ("asserts", 4), ("tsan", 4)])
+def test_inlined_calls_and_their_twins_together(built, variant, mode):
+    must_pass([built(variant) / "inline", "case=mixed", f"mode={mode}", "tenths=6"])
+
+
 @pytest.mark.soak
 def test_stops_soak(built):
     for mode in MODES.values():

@@ -3,7 +3,8 @@
     python operations.py CASE MODE
 
 The process has a libpyalloc.so with asserts, yield points and hold.c preloaded, and a _core with asserts.  Every
-wait has a deadline: a thread that keeps the GIL where it waits stops the main thread, and faulthandler ends the process.
+wait has a deadline: a thread that keeps the GIL where it waits stops the main thread, and faulthandler ends the
+process.
 """
 
 import ctypes
@@ -98,9 +99,11 @@ def operations():
         pyalloc.add_cleanup(Node(), int)
 
     return {
-        "create": lambda: Node(left=node, key=3), "read": lambda: node.left, "write": lambda: setattr(node, "right", node),
-        "array": lambda: ref_array(10), "array of": lambda: ref_array([node] * 3000), "bytes": lambda: managed_bytes(100),
-        "large bytes": lambda: managed_bytes(100_000), "huge": lambda: ref_array(300_000), "fill": fill, "slices": slices,
+        "create": lambda: Node(left=node, key=3), "read": lambda: node.left,
+        "write": lambda: setattr(node, "right", node), "array": lambda: ref_array(10),
+        "array of": lambda: ref_array([node] * 3000), "bytes": lambda: managed_bytes(100),
+        "large bytes": lambda: managed_bytes(100_000), "huge": lambda: ref_array(300_000),
+        "fill": fill, "slices": slices,
         "weak": lambda: weakref(node), "call weak": lambda: weak().left, "cleanup": collected,
         "is_alive": lambda: pyalloc.is_alive(weak), "sizeof": node.__sizeof__, "collect": pyalloc.collect,
     }
