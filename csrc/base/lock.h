@@ -62,6 +62,18 @@ PA_INLINE void pa_lock_acquire(pa_lock *l)
     pa_owner_add(&l->acquisitions, 1);
 }
 
+/* False when somebody has it. */
+PA_INLINE bool pa_lock_try(pa_lock *l)
+{
+    uint32_t expected = 0;
+    if (!atomic_compare_exchange_strong_explicit(&l->state, &expected, 1, memory_order_acquire, memory_order_relaxed))
+        return false;
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_lock_rank_push(l);
+    pa_owner_add(&l->acquisitions, 1);
+    return true;
+}
+
 PA_INLINE void pa_lock_release(pa_lock *l)
 {
     if (PA_ASSERT_LEVEL >= 1)

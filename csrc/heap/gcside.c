@@ -58,7 +58,7 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 
 void pa_gcside_set_layout(pa_span *s, uint32_t layout)
 {
-    s->layout = layout;
+    pa_owner_set(&s->layout, layout);
     for (size_t i = 0; i < s->npages; i++) {
         uintptr_t at = s->base + (i << PA_PAGE_SHIFT);
         __atomic_store_n(&pa_gcside_of(at)->page_layout[pa_gcside_page(at)], layout, __ATOMIC_RELEASE);

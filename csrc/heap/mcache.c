@@ -203,7 +203,7 @@ static void flush_slot(pa_mcache *c, pa_outbox_slot *slot)
     if (!full.span)
         return;
     *slot = (pa_outbox_slot){0};
-    c->outbox_count--;
+    pa_owner_add(&c->outbox_count, -1);
     if (full.count == 0)
         return;
     if (atomic_load_explicit(&full.span->owner, memory_order_relaxed) == c) /* it became ours meanwhile */
@@ -256,7 +256,7 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
         *(void **)p = NULL;
         *slot = (pa_outbox_slot){.span = s, .first = p, .last = p, .count = 1};
         slot->limit = blocks > OUTBOX_SLOT_BLOCKS ? OUTBOX_SLOT_BLOCKS : blocks ? blocks : 1;
-        c->outbox_count++;
+        pa_owner_add(&c->outbox_count, 1);
     }
     pa_lock_release(&c->slow);
     pa_decay_notify(&c->heap->decay);
@@ -499,23 +499,6 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
     return ok;
-}
-
-/* ---- Statistics ---- */
-
-void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES])
-{
-    pa_lock_acquire(&c->slow);
-    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
-        if (c->current[k] != PA_EMPTY_SPAN)
-            pending[k] += pa_span_count_remote(c->current[k]);
-        for (pa_span *s = c->partial[k].first; s; s = s->next)
-            pending[k] += pa_span_count_remote(s);
-    }
-    for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++)
-        if (c->outbox[i].span)
-            pending[c->outbox[i].span->size_class] += pa_racy_load(&c->outbox[i].count);
-    pa_lock_release(&c->slow);
 }
 
 /* ---- The end of a thread ---- */
