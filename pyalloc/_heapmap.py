@@ -65,7 +65,7 @@ class ArenaMap:
 
 @dataclass(frozen=True)
 class HeapMap:
-    """What :func:`heap_map` found."""
+    """What :func:`heap_map` found: its arenas in order of growth."""
 
     arenas: tuple[ArenaMap, ...]
 

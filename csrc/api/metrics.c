@@ -71,7 +71,7 @@
          "Length of stops times the number of processors.") \
     REAL("/cpu/classes/gc/total:cpu-seconds", true, \
          (s->gc.assist_ns + s->gc.background_ns + s->gc.idle_ns + s->gc.stopped_ns) * 1e-9, \
-         "The four above.") \
+         "Processor time of the collector: marking in all its forms, and stops.") \
     HISTOGRAM("/sched/pauses/total/gc:seconds", pauses, "Stops of the world, whole.") \
     HISTOGRAM("/sched/pauses/stopping/gc:seconds", stoppings, \
               "Stops of the world, from asking until every thread stood.") \

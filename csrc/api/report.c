@@ -3,7 +3,8 @@
  * Owns nothing, stops nobody.  A snapshot has three parts, taken in this order:
  *
  *   1. What was freed, then what was allocated of managed objects, from the heap and each thread (a sequence lock a
- *      thread, world/gcproc.c).  In this order no object is seen freed that was not seen allocated.
+ *      thread, world/gcproc.c).  Where a thread is interrupted
+ *      in the middle of accounting, the last figures seen stand in, and never fewer objects than were freed.
  *   2. Explicit blocks: a walk over the spans (heap/walk.h) and over frees on their way (heap/pending.h).  The fast
  *      paths keep no counters, so this is the one part whose cost grows with the heap.
  *   3. Page-level figures and the collector's, copied while the locks of collector, thread list, mheap and off-heap
@@ -38,6 +39,11 @@ static uint64_t at_most(uint64_t x, uint64_t limit)
     return x < limit ? x : limit;
 }
 
+static uint64_t at_least(uint64_t x, uint64_t limit)
+{
+    return x > limit ? x : limit;
+}
+
 /* What parts 1 and 2 find. */
 typedef struct objects {
     pa_class_stats classes[PA_SIZE_CLASSES];
@@ -56,12 +62,14 @@ static void read_managed(pa_heap *h, objects *o)
     o->managed_freed_bytes = atomic_load_explicit(&h->managed_freed_bytes, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
     for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all) {
-        const pa_gcproc *g = __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
+        pa_gcproc *g = __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
         if (pa_gcproc_is_real(g))
             pa_gcproc_read_allocs(g, mallocs, &o->managed_alloc_bytes);
     }
+    /* Figures that stand in may be older than the frees. */
     for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
-        o->classes[c].managed_mallocs = mallocs[c];
+        o->classes[c].managed_mallocs = at_least(mallocs[c], o->classes[c].managed_frees);
+    o->managed_alloc_bytes = at_least(o->managed_alloc_bytes, o->managed_freed_bytes);
 }
 
 /* ---- Explicit blocks ---- */

@@ -48,7 +48,7 @@ typedef struct pa_heap {
     _Atomic uint32_t sweepgen;
     _Atomic bool sweeping;      /* spans may need sweeping. Set in that stop, cleared when the sweep is complete;
                                    read relaxed by refills: a stale value costs a look or a span */
-    uint64_t side_bytes;        /* side tables (heap/gcside.h), address space; under lock */
+    uint64_t side_bytes;        /* side tables (heap/gcside.h) and what is used of their table; under lock */
     /* Managed objects: marked by the last cycle + allocated since, bytes; lags by the Ps' current spans. */
     _Atomic uint64_t managed_live_bytes;
     /* Cumulative, as spans are swept; the objects by size class. Relaxed: whoever sees a free has seen its malloc,

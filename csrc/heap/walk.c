@@ -12,7 +12,7 @@
 
 #include "heap/mcache.h"
 
-enum { PREFETCH_PAGES = 16, LINE_ENTRIES = PA_CACHE_LINE_BYTES / sizeof(pa_span *) };
+enum { PREFETCH_PAGES = 32, LINE_ENTRIES = PA_CACHE_LINE_BYTES / sizeof(pa_span *) };
 
 static uint32_t live_without_bias(const pa_span *s, unsigned size_class)
 {

@@ -103,24 +103,32 @@ static void add_unaccounted(const pa_gcproc *gc, allocs *out)
         }
 }
 
-void pa_gcproc_read_allocs(const pa_gcproc *gc, uint64_t mallocs[PA_SIZE_CLASSES], uint64_t *bytes)
+static uint64_t raise(_Atomic uint64_t *seen, uint64_t value)
 {
-    enum { TRIES = 100 };
-    pa_gcproc *shared = (pa_gcproc *)(uintptr_t)gc;
+    uint64_t before = atomic_load_explicit(seen, memory_order_relaxed);
+    while (before < value &&
+           !atomic_compare_exchange_weak_explicit(seen, &before, value, memory_order_relaxed, memory_order_relaxed))
+        continue;
+    return before > value ? before : value;
+}
+
+void pa_gcproc_read_allocs(pa_gcproc *gc, uint64_t mallocs[PA_SIZE_CLASSES], uint64_t *bytes)
+{
+    enum { TRIES = 10 }; /* a thread that was interrupted while it accounts will not be back soon */
     allocs found = {{0}, 0};
     bool whole = false;
     for (int i = 0; i < TRIES && !whole; i++) {
-        uint32_t round = atomic_load_explicit(&shared->account_round, memory_order_acquire);
+        uint32_t round = atomic_load_explicit(&gc->account_round, memory_order_acquire);
         read_accounted(gc, &found);
         add_unaccounted(gc, &found);
         atomic_thread_fence(memory_order_acquire);
-        whole = !(round & 1) && atomic_load_explicit(&shared->account_round, memory_order_relaxed) == round;
+        whole = !(round & 1) && atomic_load_explicit(&gc->account_round, memory_order_relaxed) == round;
     }
     if (!whole)
-        read_accounted(gc, &found);
+        found = (allocs){{0}, 0};
     for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
-        mallocs[c] += found.mallocs[c];
-    *bytes += found.nbytes;
+        mallocs[c] += raise(&gc->seen_mallocs[c], found.mallocs[c]);
+    *bytes += raise(&gc->seen_bytes, found.nbytes);
 }
 
 static void give_all_back(pa_proc *p)
