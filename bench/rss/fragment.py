@@ -60,12 +60,13 @@ def one(library: str, size: int, order: str, mib: int, maps: str) -> Row:
         found.save_png(Path(maps) / f"{size}-{order}-after.png")
     pinned = found.pinned()
     held = full.heap_inuse - before.heap_inuse
-    per_span = 1 if size > 32768 else round((held / 8192) * 8192 / size / max(full.spans_allocated - before.spans_allocated, 1))
+    per_span = 1 if size > 32768 else round(held / size / max(full.spans_allocated - before.spans_allocated, 1))
     kernel.fragment_clear()
+    freed = 1 - left / count  # SHARE, but for chance
     return {"size": size, "order": order, "blocks": count, "left": left, "blocks_a_span": per_span, "full_mib": held / 2**20,
             "returned": (full.heap_inuse - after.heap_inuse) / held,
             "rss_returned": (rss_full - rss_after) / (rss_full - rss_before),
-            "predicted": SHARE**per_span if order == "at random" else SHARE,
+            "predicted": freed**per_span if order == "at random" else freed,
             "pinned_spans": pinned["spans"], "pinned_live": pinned["live"],
             "pinned_full": pinned["live"] / pinned["capacity"] if pinned["capacity"] else None}
 
