@@ -79,8 +79,8 @@ class HeapMap:
     def pinned(self) -> dict[str, int]:
         """Why memory in spans cannot go back: spans that hold live objects, by how few of them.
 
-        Counts spans of small classes: "spans", "pages", "live" (objects), "capacity" (objects), and "nearly_empty_pages",
-        pages of spans of which at most an eighth is live.
+        Counts spans of small classes: "spans", "pages", "live" (objects), "capacity" (objects), and
+        "nearly_empty_pages", pages of spans of which at most an eighth is live.
         """
         total = dict.fromkeys(("spans", "pages", "live", "capacity", "nearly_empty_pages"), 0)
         for arena in self.arenas:

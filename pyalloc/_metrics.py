@@ -16,7 +16,7 @@ _KINDS = ("count", "real", "histogram")
 
 
 class Histogram(NamedTuple):
-    """How many values lay in [bounds[i], bounds[i + 1]): counts[i].  One bound more than counts; the last may be inf."""
+    """counts[i] values lay in [bounds[i], bounds[i + 1]).  There is one bound more than counts; the last may be inf."""
 
     counts: tuple[int, ...]
     bounds: tuple[float, ...]

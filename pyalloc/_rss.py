@@ -191,7 +191,7 @@ class RssSampler:
         return len(self._data["heap_released"])  # filled last
 
     def arrays(self) -> dict[str, Any]:
-        """The samples so far by column, as numpy arrays where numpy is installed, else array.array; all of one length."""
+        """The samples so far by column, all of one length: numpy arrays where numpy is installed, else array.array."""
         count = len(self)
         copies = {name: self._data[name][:count] for name in self.columns}
         try:

@@ -36,7 +36,8 @@ class MemStats:
     """Go's runtime.MemStats and what is ours; bytes unless a comment says otherwise.
 
     Always: ``heap_sys == heap_idle + heap_inuse``, ``heap_inuse == explicit_inuse + managed_inuse``,
-    ``heap_released <= heap_idle``, ``heap_alloc <= heap_inuse``, ``mallocs - frees == heap_objects - explicit_objects``,
+    ``heap_released <= heap_idle``, ``heap_alloc <= heap_inuse``,
+    ``mallocs - frees == heap_objects - explicit_objects``,
     ``sys == heap_sys + mspan_sys + mcache_sys + gc_sys + other_sys`` (the classes of Go that are always 0 here
     add nothing).
     """
@@ -114,7 +115,8 @@ def read_mem_stats() -> MemStats:
     rows: Any = _core.snapshot_rows()
     mem, gc = rows[:2]
     cycles, forced, pause_total, pause_count, last, goal = gc[:6]
-    stats = MemStats(*mem, mem[5], 0, 0, 0, 0, goal, last, pause_total, pause_count, cycles, forced, gc[-1], True, False)
+    stats = MemStats(*mem, mem[5], 0, 0, 0, 0, goal, last, pause_total, pause_count, cycles, forced, gc[-1], True,
+                     False)
     object.__setattr__(stats, "_rows", rows[2:])
     return stats
 

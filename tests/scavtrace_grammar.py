@@ -6,7 +6,8 @@ import re
 from typing import NamedTuple
 
 WHOLE = r"0|[1-9]\d*"
-LINE = re.compile(rf"scav ({WHOLE}) KiB work \(bg\), ({WHOLE}) KiB work \(eager\), ({WHOLE}) KiB now, ({WHOLE})% util( \(forced\))?")
+LINE = re.compile(
+    rf"scav ({WHOLE}) KiB work \(bg\), ({WHOLE}) KiB work \(eager\), ({WHOLE}) KiB now, ({WHOLE})% util( \(forced\))?")
 
 
 class Line(NamedTuple):

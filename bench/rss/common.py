@@ -1,7 +1,7 @@
 """What the experiments share: compiling their C programs, running them, tables, JSON and PNG.
 
-Each experiment is a module with NAME, COLUMNS, run(options) -> rows, draw(figure, rows) and a docstring whose first
-paragraph is its question; main() below is its command line.
+Each experiment is a module with NAME, COLUMNS, run(options) -> rows, draw(figure, rows) and a docstring whose
+first paragraph is its question; main() below is its command line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ sys.path.append(str(ROOT))     # the tree's package, when none is installed
 from pyalloc import _report, preload  # noqa: E402
 
 Row = Dict[str, Any]
-TUNING = ("GOGC", "GOMEMLIMIT", "GODEBUG", "PYALLOC_", "MALLOC_", "GLIBC_TUNABLES", "MIMALLOC_", "TCMALLOC_", "LD_PRELOAD")
+TUNING = ("GOGC", "GOMEMLIMIT", "GODEBUG", "PYALLOC_", "MALLOC_", "GLIBC_TUNABLES", "MIMALLOC_", "TCMALLOC_",
+          "LD_PRELOAD")
 COLOURS = ("#b2182b", "#2166ac", "#1b7837", "#e08214", "#762a83", "#737373", "#35978f", "#c51b7d")
 
 
@@ -53,7 +54,8 @@ def build(folder: Path, name: str, sources: Sequence[str], *flags: str) -> Path:
     shape = ["-shared", "-fPIC"] if name.endswith(".so") else []
     target = folder / name
     done = subprocess.run(
-        [*compiler, "-std=c11", "-D_GNU_SOURCE", "-O2", "-fno-builtin", "-pthread", "-Wall", "-Wextra", "-Wno-unused-parameter",
+        [*compiler, "-std=c11", "-D_GNU_SOURCE", "-O2", "-fno-builtin", "-pthread", "-Wall", "-Wextra",
+         "-Wno-unused-parameter",
          f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'bench' / 'kernels'}", *shape, *files, "-o", str(target), *words],
         capture_output=True, text=True)
     if done.returncode != 0:

@@ -2,8 +2,9 @@
  *
  *     controls LIVE_MIB CHURN_MIB GOGC LIMIT_MIB       GOGC: -1 is off; LIMIT_MIB: 0 is none
  *
- * The live set is a table of 1 KiB pointer arrays, each of which leads to a 64-byte leaf. An operation replaces one of
- * them. Prints one JSON object; RSS is the highest of readings every 8 MiB, less that before the first object.
+ * The live set is a table of 1 KiB pointer arrays, each of which leads to a 64-byte leaf. An operation
+ * replaces one of them. Prints one JSON object; RSS is the highest of readings every 8 MiB, less that before
+ * the first object.
  */
 #include "include/pyalloc.h"
 #include "observe.h"
@@ -77,8 +78,9 @@ int main(int argc, char **argv)
                      before.idle_ns + after.stopped_ns - before.stopped_ns;
     printf("{\"live_mib\": %.1f, \"cycles\": %llu, \"gc_cpu_ms\": %.2f, \"cpu_ms\": %.2f, \"wall_ms\": %.2f,"
            " \"rss_mib\": %.1f, \"inuse_mib\": %.1f, \"pause_total_ms\": %.3f}\n",
-           (double)after.heap_marked_bytes / 0x1p20, (unsigned long long)(after.cycles - before.cycles), (double)gc_ns * 1e-6,
-           (double)all_ns * 1e-6, (double)wall_ns * 1e-6, (double)top_rss / 0x1p20, (double)top_inuse / 0x1p20,
+           (double)after.heap_marked_bytes / 0x1p20, (unsigned long long)(after.cycles - before.cycles),
+           (double)gc_ns * 1e-6, (double)all_ns * 1e-6, (double)wall_ns * 1e-6,
+           (double)top_rss / 0x1p20, (double)top_inuse / 0x1p20,
            (double)(after.pause_total_ns - before.pause_total_ns) * 1e-6);
     return 0;
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""What do GOGC and the memory limit buy, and what do they cost? A live set of fixed size is renewed object by object.
+"""What do GOGC and the memory limit buy, and what do they cost? A live set of fixed size is renewed object by
+object.
 
-GOGC trades memory for processor time: the heap grows to about live * (1 + GOGC / 100), and the number of cycles falls in
-inverse proportion. A memory limit with GOGC off uses what memory there is and collects only as often as the limit asks for.
-Rows: GOGC from 25 to 800 without a limit, then limits with GOGC off.
+GOGC trades memory for processor time: the heap grows to about live * (1 + GOGC / 100), and the number of
+cycles falls in inverse proportion. A memory limit with GOGC off uses what memory there is and collects only
+as often as the limit asks for. Rows: GOGC from 25 to 800 without a limit, then limits with GOGC off.
 
     python bench/rss/controls.py [--quick] [--json PATH] [--png PATH]
 """
@@ -48,11 +49,13 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
     for place, field, title, unit in ((121, "rss_mib", "Memory", "RSS, MiB"),
                                       (122, "gc_cpu_ms", "Collector", "processor ms")):
         axes = common.axes_of(figure, place, title, "heap in use at most, MiB", unit)
-        for limited, colour, label in ((False, common.COLOURS[0], "GOGC, no limit"), (True, common.COLOURS[1], "limit, GOGC off")):
+        for limited, colour in ((False, common.COLOURS[0]), (True, common.COLOURS[1])):
             points = [row for row in rows if (row["limit_mib"] is not None) == limited]
-            axes.plot([row["inuse_mib"] for row in points], [row[field] for row in points], "o-", color=colour, label=label)
+            axes.plot([row["inuse_mib"] for row in points], [row[field] for row in points], "o-", color=colour,
+                      label="limit, GOGC off" if limited else "GOGC, no limit")
             for row in points:
-                axes.annotate(str(row["limit_mib"] if limited else row["gogc"]), (row["inuse_mib"], row[field]), fontsize=7)
+                text = str(row["limit_mib"] if limited else row["gogc"])
+                axes.annotate(text, (row["inuse_mib"], row[field]), fontsize=7)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
 

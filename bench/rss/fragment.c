@@ -1,4 +1,5 @@
-/* fragment.c - fills the heap of this process with blocks of one size and drops most of them; a library for fragment.py.
+/* fragment.c - fills the heap of this process with blocks of one size and drops most of them; a library for
+ * fragment.py.
  *
  * No loop of Python's: each function does all blocks in one call. The table of blocks comes from mmap.
  */
@@ -16,7 +17,8 @@ uint64_t fragment_rss(void) { return rss_bytes(); }
 int fragment_fill(size_t count_, size_t nbytes)
 {
     count = count_;
-    blocks = mmap(NULL, count * sizeof *blocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    blocks = mmap(NULL, count * sizeof *blocks, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (blocks == MAP_FAILED)
         return -1;
     for (size_t i = 0; i < count; i++) {

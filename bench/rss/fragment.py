@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What cannot come back when nine tenths of the blocks are freed in random order, and why? The spans that survivors pin.
+"""What cannot come back when nine tenths of the blocks are freed in random order, and why? The spans that
+survivors pin.
 
-Blocks of one size fill the heap, 90 % of them are freed at random (or, for comparison, the oldest 90 %), and everything free is
-released. A span of k blocks is wholly free with probability 0.9^k, and only whole pages go back: the table has that prediction
-beside what came back. The heap map shows the pinned spans (--maps writes the pictures, before and after).
+Blocks of one size fill the heap, 90 % of them are freed at random (or, for comparison, the oldest 90 %), and
+everything free is released. A span of k blocks is wholly free with probability 0.9^k, and only whole pages go
+back: the table has that prediction beside what came back. The heap map shows the pinned spans (--maps writes
+the pictures, before and after).
 
     python bench/rss/fragment.py [--quick] [--maps FOLDER] [--json PATH] [--png PATH]
 """
@@ -63,7 +65,8 @@ def one(library: str, size: int, order: str, mib: int, maps: str) -> Row:
     per_span = 1 if size > 32768 else round(held / size / max(full.spans_allocated - before.spans_allocated, 1))
     kernel.fragment_clear()
     freed = 1 - left / count  # SHARE, but for chance
-    return {"size": size, "order": order, "blocks": count, "left": left, "blocks_a_span": per_span, "full_mib": held / 2**20,
+    return {"size": size, "order": order, "blocks": count, "left": left, "blocks_a_span": per_span,
+            "full_mib": held / 2**20,
             "returned": (full.heap_inuse - after.heap_inuse) / held,
             "rss_returned": (rss_full - rss_after) / (rss_full - rss_before),
             "predicted": freed**per_span if order == "at random" else freed,
@@ -90,7 +93,8 @@ def run(options: argparse.Namespace) -> List[Row]:
                 words = [sys.executable, __file__, "--one", str(library), str(size), order, str(mib), "--json", "-"]
                 if options.maps:
                     words += ["--maps", options.maps]
-                done = subprocess.run(words, capture_output=True, text=True, env=common.clean_environment(), timeout=600)
+                done = subprocess.run(words, capture_output=True, text=True, env=common.clean_environment(),
+                                      timeout=600)
                 if done.returncode != 0:
                     raise ExperimentError(done.stderr)
                 rows += json.loads(done.stdout)["rows"]

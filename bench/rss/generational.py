@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What would a generational or compacting collector save here, and what would it cost? Stores and allocations, one by one.
+"""What would a generational or compacting collector save here, and what would it cost? Stores and
+allocations, one by one.
 
-A generational collector marks a card at every pointer store of the program's life; the hybrid barrier is a test while no mark
-phase runs and more only while one does. A moving collector allocates by bumping a pointer; size classes pop a slot. The table
-has ns an operation, less the loop's own, as the best of interleaved rounds. docs/why-not-generational-or-compacting.md
-draws the conclusions.
+A generational collector marks a card at every pointer store of the program's life; the hybrid barrier is a
+test while no mark phase runs and more only while one does. A moving collector allocates by bumping a pointer;
+size classes pop a slot. The table has ns an operation, less the loop's own, as the best of interleaved
+rounds. docs/why-not-generational-or-compacting.md draws the conclusions.
 
     python bench/rss/generational.py [--quick] [--json PATH] [--png PATH]
 """
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> List[Row]:
                 found = common.run_json([program, step, count])
                 best[step] = min(best.get(step, found["ns"]), found["ns"])
     loop = best["empty"]
-    return [{"step": step, "about": about, "ns": best[step], "net_ns": best[step] - loop} for step, about in STEPS.items()]
+    return [{"step": step, "about": about, "ns": best[step], "net_ns": best[step] - loop}
+            for step, about in STEPS.items()]
 
 
 def draw(figure: Any, rows: Sequence[Row]) -> None:

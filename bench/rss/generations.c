@@ -2,12 +2,13 @@
  *
  *     generations STEP OPS
  *
- * STEP: empty (the loop alone), store (a plain pointer store), barrier_off and barrier_on (pa_store outside and inside a
- * mark phase), cards (a store and the marking of a card, as generational barriers do on every store), bump (a pointer
- * bump with a limit check, zeroed), managed (pa_new), explicit (pa_malloc and pa_free of the block before). Prints ns an operation.
+ * STEP: empty (the loop alone), store (a plain pointer store), barrier_off and barrier_on (pa_store outside
+ * and inside a mark phase), cards (a store and the marking of a card, as generational barriers do on every
+ * store), bump (a pointer bump with a limit check, zeroed), managed (pa_new), explicit (pa_malloc and pa_free
+ * of the block before). Prints ns an operation.
  *
- * barrier_on keeps the mark phase open by allocating what it marks in steps: the loop runs while phase is 2 and counts
- * only that.
+ * barrier_on keeps the mark phase open by allocating what it marks in steps: the loop runs while phase is 2
+ * and counts only that.
  */
 #include <sys/mman.h>
 

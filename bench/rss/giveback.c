@@ -1,8 +1,10 @@
-/* giveback.c - one burst through plain malloc, dropped in random order, then nothing; whoever watches sees what stays.
+/* giveback.c - one burst through plain malloc, dropped in random order, then nothing; whoever watches sees
+ * what stays.
  *
  *     giveback MIB IDLE_SECONDS TRIM       TRIM: 1 calls malloc_trim(0) after the last free, where there is one
  *
- * Writes a line at each stage: start, peak, freed; goes on from the first two at a line on standard input. Sizes are drawn from 64 B to 64 KiB, each doubling as likely.
+ * Writes a line at each stage: start, peak, freed; goes on from the first two at a line on standard input.
+ * Sizes are drawn from 64 B to 64 KiB, each doubling as likely.
  */
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Which allocator gives memory back after a burst, and how soon? 2 GiB are allocated, written, freed; then the process idles.
+"""Which allocator gives memory back after a burst, and how soon? 2 GiB are allocated, written, freed; then
+the process idles.
 
-Each allocator serves the same C program (sizes from 64 B to 64 KiB, freed in random order); CPython's own allocator and NumPy's
-have bursts of their own kind. RSS is sampled from outside through psutil. The table has what is resident above the start at
-moments after the last free, and the processor time that giving back took.
+Each allocator serves the same C program (sizes from 64 B to 64 KiB, freed in random order); CPython's own
+allocator and NumPy's have bursts of their own kind. RSS is sampled from outside through psutil. The table has
+what is resident above the start at moments after the last free, and the processor time that giving back took.
 
     python bench/rss/giveback.py [--quick] [--only NAME,...] [--json PATH] [--png PATH]
 """
@@ -150,7 +151,8 @@ def run(options: argparse.Namespace) -> List[Row]:
 def draw(figure: Any, rows: Sequence[Row]) -> None:
     axes = common.axes_of(figure, 111, "RSS above the start", "seconds after the last free", "MiB")
     for row, colour in zip(rows, common.COLOURS * 2):
-        axes.plot([at for at, _ in row["series"]], [rss for _, rss in row["series"]], color=colour, label=row["allocator"],
+        axes.plot([at for at, _ in row["series"]], [rss for _, rss in row["series"]], color=colour,
+                  label=row["allocator"],
                   linewidth=2.5 if row["allocator"] == allocators.OURS else 1.2)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)

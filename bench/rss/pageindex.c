@@ -1,11 +1,13 @@
-/* pageindex.c - threads take and give back runs of 1 to 8 pages: from a treap, the radix bitmap, or per-thread page caches.
+/* pageindex.c - threads take and give back runs of 1 to 8 pages: from a treap, the radix bitmap, or
+ * per-thread page caches.
  *
  *     pageindex WHICH THREADS PAIRS LAYOUT     WHICH: treap, radix, cached; LAYOUT: fresh, fragmented
  *
- * Addresses are fake: only metadata is touched. A gigabyte is empty, or three quarters of it are filled with runs of 1 to
- * 16 pages of which a random half is given back first. A pair gives back one of a thread's runs and takes another; one mutex guards the whole index, as in Go.
- * The page caches are those of csrc/pages: 64 pages at a time under the lock, then none for small runs; runs go back
- * under the lock in all three. A byte a page finds runs that overlap. Prints one JSON object.
+ * Addresses are fake: only metadata is touched. A gigabyte is empty, or three quarters of it are filled with
+ * runs of 1 to 16 pages of which a random half is given back first. A pair gives back one of a thread's runs
+ * and takes another; one mutex guards the whole index, as in Go. The page caches are those of csrc/pages: 64
+ * pages at a time under the lock, then none for small runs; runs go back under the lock in all three. A byte
+ * a page finds runs that overlap. Prints one JSON object.
  */
 #include <pthread.h>
 #include <stdatomic.h>

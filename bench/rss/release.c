@@ -1,4 +1,5 @@
-/* release.c - fills memory, gives it back one way or the other, looks, and uses it again; prints one JSON object.
+/* release.c - fills memory, gives it back one way or the other, looks, and uses it again; prints one JSON
+ * object.
  *
  *     release MIB WAY PRESSURE     WAY: dontneed, free (raw madvise on a mapping), or pyalloc (malloc family and
  *                                  pa_free_os_memory; the environment says which advice it gives)

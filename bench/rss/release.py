@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What does MADV_FREE give back, and when? Memory is filled, given back with MADV_FREE or MADV_DONTNEED, looked at and used again.
+"""What does MADV_FREE give back, and when? Memory is filled, given back with MADV_FREE or MADV_DONTNEED,
+looked at and used again.
 
-Without memory pressure MADV_FREE leaves RSS as it was - LazyFree in smaps_rollup says how much of it the kernel may take -
-and using the pages again costs no fault. MADV_DONTNEED takes them at once and each comes back with a fault. Inside a memory
-cgroup whose limit is near, the kernel takes the lazily freed pages, and both ways end the same. Rows: raw madvise on a
-mapping, and pyalloc with madvdontneed=1 (its default) and 0; each free and in a cgroup where one can be made.
+Without memory pressure MADV_FREE leaves RSS as it was - LazyFree in smaps_rollup says how much of it the
+kernel may take - and using the pages again costs no fault. MADV_DONTNEED takes them at once and each comes
+back with a fault. Inside a memory cgroup whose limit is near, the kernel takes the lazily freed pages, and
+both ways end the same. Rows: raw madvise on a mapping, and pyalloc with madvdontneed=1 (its default) and 0;
+each free and in a cgroup where one can be made.
 
     python bench/rss/release.py [--quick] [--json PATH] [--png PATH]
 """
@@ -86,7 +88,8 @@ def run(options: argparse.Namespace) -> List[Row]:
                              "pressed_mib": found["rss_pressed"] / 2**20, "faults_per_page": found["faults_per_page"],
                              "release_ns": found["release_ns_per_page"], "again_ns": found["again_ns_per_page"]})
     if group is None:
-        print("release: no memory cgroup can be made here (it takes root and a writable cgroup file system)", file=sys.stderr)
+        print("release: no memory cgroup can be made here (it takes root and a writable cgroup file system)",
+              file=sys.stderr)
     return rows
 
 

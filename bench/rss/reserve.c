@@ -1,4 +1,5 @@
-/* reserve.c - maps one arena's worth through pyalloc and touches its pages one by one; prints a series as JSON.
+/* reserve.c - maps one arena's worth through pyalloc and touches its pages one by one; prints a series as
+ * JSON.
  *
  *     reserve MIB STEPS HUGE       HUGE: 0 forbids transparent huge pages in the block, 1 leaves the system's policy
  */

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Is reserved memory resident? A 64 MiB block is mapped with one call, then its pages are touched one by one.
 
-The table has the RSS and the page faults after each sixteenth: mapping costs next to nothing, and each page becomes
-resident at its first write, one fault a page - or one fault for 2 MiB where the kernel uses huge pages.
+The table has the RSS and the page faults after each sixteenth: mapping costs next to nothing, and each page
+becomes resident at its first write, one fault a page - or one fault for 2 MiB where the kernel uses huge
+pages.
 
     python bench/rss/reserve.py [--quick] [--json PATH] [--png PATH]
 """

@@ -1,8 +1,9 @@
 /* sim.h - what the small allocators of waste.c share: pages from an ideal page layer, and one table a design.
  *
- * The page layer hands out runs of OS pages anywhere and takes them back whole; what it has out is what an allocator
- * holds.  So the designs are compared by what they do inside their pages, not by how well pages are found.
- * Tables that a design keeps outside its blocks (bitmaps, span headers) are not counted for any of them.
+ * The page layer hands out runs of OS pages anywhere and takes them back whole; what it has out is what an
+ * allocator holds.  So the designs are compared by what they do inside their pages, not by how well pages are
+ * found. Tables that a design keeps outside its blocks (bitmaps, span headers) are not counted for any of
+ * them.
  */
 #ifndef PA_RSS_SIM_H
 #define PA_RSS_SIM_H

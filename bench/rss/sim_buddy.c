@@ -1,8 +1,10 @@
-/* sim_buddy.c - binary buddies: every block is a power of two, 16 bytes to 1 MiB; neighbours merge when both are free.
+/* sim_buddy.c - binary buddies: every block is a power of two, 16 bytes to 1 MiB; neighbours merge when both
+ * are free.
  *
- * Chunks of 1 MiB, aligned; the buddy of a block is at its address with the bit of its size flipped.  A byte for each
- * 16 bytes of a chunk says whether a free block of which order begins there.  Larger blocks are pages, rounded up to
- * a power of two as well.  (K. Knowlton 1965; D. Knuth, The Art of Computer Programming 1, 2.5.)
+ * Chunks of 1 MiB, aligned; the buddy of a block is at its address with the bit of its size flipped.  A byte
+ * for each 16 bytes of a chunk says whether a free block of which order begins there.  Larger blocks are
+ * pages, rounded up to a power of two as well.  (K. Knowlton 1965; D. Knuth, The Art of Computer Programming
+ * 1, 2.5.)
  */
 #include <stdlib.h>
 

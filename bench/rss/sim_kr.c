@@ -1,8 +1,8 @@
 /* sim_kr.c - one circular list of free blocks in address order, first fit from where the last search ended.
  *
- * Every block begins with a header of 16 bytes that holds its size in units of a header; a free joins its neighbours.
- * Memory is asked for in pieces of at least 16 KiB and never given back; neighbouring pieces are one.  The design of
- * B. Kernighan and D. Ritchie, The C Programming Language, section 8.7; written anew.
+ * Every block begins with a header of 16 bytes that holds its size in units of a header; a free joins its
+ * neighbours. Memory is asked for in pieces of at least 16 KiB and never given back; neighbouring pieces are
+ * one.  The design of B. Kernighan and D. Ritchie, The C Programming Language, section 8.7; written anew.
  */
 #include "sim.h"
 

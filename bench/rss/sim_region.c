@@ -1,8 +1,8 @@
 /* sim_region.c - one region: blocks are cut off one after another and given back all together, at the end.
  *
- * No header, no search, no reuse.  (D. Hanson, Fast Allocation and Deallocation of Memory Based on Object Lifetimes,
- * 1990.)  A program that has one lifetime for everything is the worst case; it shows what a bump pointer leaves to
- * somebody else: to a copying collector, for instance.
+ * No header, no search, no reuse.  (D. Hanson, Fast Allocation and Deallocation of Memory Based on Object
+ * Lifetimes, 1990.)  A program that has one lifetime for everything is the worst case; it shows what a bump
+ * pointer leaves to somebody else: to a copying collector, for instance.
  */
 #include "sim.h"
 

@@ -1,9 +1,9 @@
 /* sim_spans.c - spans of equal slots, twice: by the 67 size classes, and by exact object size (slab).
  *
- * A span has a free list through its slots and a count of live ones; a class has a list of spans with free slots; an
- * empty span goes back at once.  Size classes: Tcmalloc and Go; spans of 8 KiB pages, larger blocks are whole pages.
- * Slab: a cache for each object size, here in steps of 16 bytes up to 4 KiB, slabs of at least 8 objects
- * (J. Bonwick, The Slab Allocator, USENIX 1994).
+ * A span has a free list through its slots and a count of live ones; a class has a list of spans with free
+ * slots; an empty span goes back at once.  Size classes: Tcmalloc and Go; spans of 8 KiB pages, larger blocks
+ * are whole pages. Slab: a cache for each object size, here in steps of 16 bytes up to 4 KiB, slabs of at
+ * least 8 objects (J. Bonwick, The Slab Allocator, USENIX 1994).
  */
 #include <stdlib.h>
 
@@ -111,7 +111,8 @@ static void classes_give(void *p, size_t nbytes)
         give_slot(p);
 }
 
-const sim_design sim_classes = {"size classes", "67 classes, spans of 8 KiB pages", classes_take, classes_give, classes_cost};
+const sim_design sim_classes = {"size classes", "67 classes, spans of 8 KiB pages", classes_take, classes_give,
+                                classes_cost};
 
 /* ---- Slab ---- */
 

@@ -1,8 +1,9 @@
 /* treap.h - the page allocator of Go 1.11 to 1.12: free runs in a treap by length, then address; best fit.
  *
- * A node a free run, random priorities; runs join with their free neighbours through a table from page to node, kept
- * at a run's first and last page.  The caller locks.  (C. Aragon, R. Seidel, Randomized Search Trees, 1989;
- * Go: runtime/mgclarge.go of those versions.) Written anew for comparison with the radix bitmap of csrc/pages.
+ * A node a free run, random priorities; runs join with their free neighbours through a table from page to
+ * node, kept at a run's first and last page.  The caller locks.  (C. Aragon, R. Seidel, Randomized Search
+ * Trees, 1989; Go: runtime/mgclarge.go of those versions.) Written anew for comparison with the radix bitmap
+ * of csrc/pages.
  */
 #ifndef PA_RSS_TREAP_H
 #define PA_RSS_TREAP_H

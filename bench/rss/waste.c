@@ -1,9 +1,11 @@
-/* waste.c - replays a flat trace (bench/kernels/flat.h) on one of the small allocators; prints one JSON object.
+/* waste.c - replays a flat trace (bench/kernels/flat.h) on one of the small allocators; prints one JSON
+ * object.
  *
  *     waste TRACE DESIGN EVENTS       DESIGN: index in `designs` below; EVENTS: how many, from the beginning
  *
- * A tag in the first and last byte of each block finds blocks that overlap. Internal waste is what blocks occupy beyond
- * what was asked for; the rest of what is held is free space inside pages. Both at the moment when most was asked for.
+ * A tag in the first and last byte of each block finds blocks that overlap. Internal waste is what blocks
+ * occupy beyond what was asked for; the rest of what is held is free space inside pages. Both at the moment
+ * when most was asked for.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -151,8 +153,9 @@ int main(int argc, char **argv)
         top_held = held_bytes > top_held ? held_bytes : top_held;
     }
     fclose(f);
-    printf("{\"design\": \"%s\", \"events\": %llu, \"asked\": %llu, \"occupied\": %llu, \"held\": %llu, \"top_held\": %llu,"
-           " \"total\": %llu}\n", d->name, (unsigned long long)events, (unsigned long long)peak_asked,
+    printf("{\"design\": \"%s\", \"events\": %llu, \"asked\": %llu, \"occupied\": %llu, \"held\": %llu,"
+           " \"top_held\": %llu, \"total\": %llu}\n", d->name, (unsigned long long)events,
+           (unsigned long long)peak_asked,
            (unsigned long long)peak_occupied, (unsigned long long)peak_held, (unsigned long long)top_held,
            (unsigned long long)total);
     return 0;

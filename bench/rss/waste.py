@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How much memory do other ways to manage blocks take for the same program? Recorded traces are replayed on five small allocators.
+"""How much memory do other ways to manage blocks take for the same program? Recorded traces are replayed on
+five small allocators.
 
-Size classes (ours, Go's), slab (a cache for each object size), buddy (powers of two: 17 bytes take 32), Kernighan and Ritchie's
-first fit (a 16-byte header a block) and a region (nothing is reused), each written anew and small in this folder. At the moment
-when the program has most memory: what it asked for, what the blocks occupy (the difference is internal waste), and what
-the allocator holds. The beginnings of the traces are replayed, 400,000 events: first fit's time grows with the square.
+Size classes (ours, Go's), slab (a cache for each object size), buddy (powers of two: 17 bytes take 32),
+Kernighan and Ritchie's first fit (a 16-byte header a block) and a region (nothing is reused), each written
+anew and small in this folder. At the moment when the program has most memory: what it asked for, what the
+blocks occupy (the difference is internal waste), and what the allocator holds. The beginnings of the traces
+are replayed, 400,000 events: first fit's time grows with the square.
 
     python bench/rss/waste.py [--quick] [--json PATH] [--png PATH]
 """
@@ -61,7 +63,7 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
         axes = common.axes_of(figure, place, title, "", "share of what was asked for" if place == 121 else "")
         designs = [row["design"] for row in rows if row["trace"] == traces[0]]
         for at, (design, colour) in enumerate(zip(designs, common.COLOURS)):
-            values = [next(row[field] for row in rows if (row["trace"], row["design"]) == (name, design)) for name in traces]
+            values = [row[field] for name in traces for row in rows if (row["trace"], row["design"]) == (name, design)]
             axes.bar([i + at * 0.16 for i in range(len(traces))], values, 0.15, color=colour, label=design)
         axes.set_xticks([i + 0.32 for i in range(len(traces))])
         axes.set_xticklabels(traces, fontsize=7)

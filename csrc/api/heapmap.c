@@ -1,8 +1,9 @@
 /* heapmap.c - every page of an arena: free, backed, in which span.
  *
- * Owns nothing.  Free or not is copied from the chunk bitmaps under mheap's lock, a chunk at a time (128 bytes); who
- * has the other pages is read from the page table without it, so a span that comes or goes meanwhile may show as
- * what it was or will be.  A page that is neither free nor in a span lies in a thread's page cache.
+ * Owns nothing.  Free or not is copied from the chunk bitmaps under mheap's lock, a chunk at a time (128
+ * bytes); who has the other pages is read from the page table without it, so a span that comes or goes
+ * meanwhile may show as what it was or will be.  A page that is neither free nor in a span lies in a thread's
+ * page cache.
  */
 #include "heap/mheap.h"
 #include "heap/walk.h"

@@ -1,10 +1,11 @@
 /* metrics.c - every figure of a snapshot by name: the one list of names, kinds, expressions and descriptions.
  *
- * Owns nothing; pure functions of a pa_snapshot.  Names, units and meanings are those of Go's runtime/metrics where
- * Go has them; ours begin with /pyalloc/.  docs/statistics.md says which of Go's have no counterpart and why.
+ * Owns nothing; pure functions of a pa_snapshot.  Names, units and meanings are those of Go's runtime/metrics
+ * where Go has them; ours begin with /pyalloc/.  docs/statistics.md says which of Go's have no counterpart
+ * and why.
  *
- * COUNT(name, grows, expression, doc), REAL(...) and HISTOGRAM(name, function, doc) expand the list three times:
- * into infos, into values, and - by their number - into the index that callers use.
+ * COUNT(name, grows, expression, doc), REAL(...) and HISTOGRAM(name, function, doc) expand the list three
+ * times: into infos, into values, and - by their number - into the index that callers use.
  */
 #include <math.h>
 

@@ -12,8 +12,8 @@
  *      that the identities of docs/statistics.md hold in every snapshot by construction.  inuse_pages moves without
  *      mheap's lock when page caches hand out spans; it is read once.
  *
- * Object counts of parts 1 and 2 were true a moment before part 3; where threads run, heap_alloc is therefore cut
- * to what part 3 found in use.
+ * Object counts of parts 1 and 2 were true a moment before part 3; where threads run, heap_alloc is therefore
+ * cut to what part 3 found in use.
  */
 #include "api/report.h"
 

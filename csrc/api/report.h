@@ -4,8 +4,8 @@
 
 #include "include/pyalloc.h"
 
-/* Settings and history of the collector; the collector's lock held. The fields that come from the heap and the
- * threads stay as they are. */
+/* Settings and history of the collector; the collector's lock held. The fields that come from the heap and
+ * the threads stay as they are. */
 void pa_gc_stats_locked(pa_gc_stats *out);
 
 #endif

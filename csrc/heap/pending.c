@@ -1,12 +1,14 @@
 /* pending.c - counts blocks on their way home, without making anybody wait.
  *
- * Owns nothing.  A block that another thread freed lies in that thread's outbox or on its span's remote list, and
- * counts as live in the span until the span's owner collects it.  Both lists may be read only while nobody empties
- * them: the outbox under its thread's slow-path lock, a remote list under its owner's or, listed, its mcentral's.
+ * Owns nothing.  A block that another thread freed lies in that thread's outbox or on its span's remote list,
+ * and counts as live in the span until the span's owner collects it.  Both lists may be read only while
+ * nobody empties them: the outbox under its thread's slow-path lock, a remote list under its owner's or,
+ * listed, its mcentral's.
  *
- * The locks are tried, not taken: who has one is in the allocator this very moment, so that counts are in motion
- * anyway, and may hold it for as long as the OS takes to release pages.  Once threads are quiescent every lock is
- * free and every block is found.  A lock is held for one span's list, at most one span of blocks, or one outbox.
+ * The locks are tried, not taken: who has one is in the allocator this very moment, so that counts are in
+ * motion anyway, and may hold it for as long as the OS takes to release pages.  Once threads are quiescent
+ * every lock is free and every block is found.  A lock is held for one span's list, at most one span of
+ * blocks, or one outbox.
  */
 #include "heap/pending.h"
 

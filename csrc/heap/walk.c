@@ -4,9 +4,9 @@
  * can at worst see a span that is being recycled: it then believes the page table, goes on by one page, and
  * never leaves the arena.
  *
- * A walk is bound by cache misses: a span's header says where the next one begins, so each miss would wait for the
- * one before.  The headers of spans further on are therefore asked for early, at the pages where spans of up to
- * PREFETCH_PAGES begin.  Pages of no span are skipped a cache line of the table at a time.
+ * A walk is bound by cache misses: a span's header says where the next one begins, so each miss would wait
+ * for the one before.  The headers of spans further on are therefore asked for early, at the pages where
+ * spans of up to PREFETCH_PAGES begin.  Pages of no span are skipped a cache line of the table at a time.
  */
 #include "heap/walk.h"
 

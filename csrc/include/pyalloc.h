@@ -334,7 +334,8 @@ enum { PA_METRIC_BUCKETS_MAX = 67 };
 typedef struct pa_metric_value {
     uint64_t count;             /* kind COUNT; UINT64_MAX: no limit, no goal */
     double real;                /* kind REAL */
-    /* Kind HISTOGRAM: counts[i] is how many values lay in [bounds[i], bounds[i + 1]). The last bound may be infinite. */
+    /* Kind HISTOGRAM: counts[i] is how many values lay in [bounds[i], bounds[i + 1]); the last bound may be
+     * infinite. */
     size_t buckets;
     uint64_t counts[PA_METRIC_BUCKETS_MAX];
     double bounds[PA_METRIC_BUCKETS_MAX + 1];

@@ -1,9 +1,10 @@
 /* snapshot.c - the module functions behind read_mem_stats(), class_stats(), metrics() and heap_map().
  *
- * No state and no locks: each function asks the core once and builds Python objects afterwards.  The GIL is held:
- * nobody whom the core waits for needs it, and letting it go would cost more than the reading.
- * Structures that are all uint64_t go out as tuples in declaration order; pyalloc/_stats.py gives the fields their
- * names, and tests/api/test_stats.py compares those with the header.  A snapshot is some 10 KiB: on the stack.
+ * No state and no locks: each function asks the core once and builds Python objects afterwards.  The GIL is
+ * held: nobody whom the core waits for needs it, and letting it go would cost more than the reading.
+ * Structures that are all uint64_t go out as tuples in declaration order; pyalloc/_stats.py gives the fields
+ * their names, and tests/api/test_stats.py compares those with the header.  A snapshot is some 10 KiB: on the
+ * stack.
  */
 #include "python/snapshot.h"
 

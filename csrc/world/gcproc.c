@@ -40,8 +40,9 @@ void pa_gcproc_flush_spans(pa_proc *p)
 
 /* ---- What was allocated ----
  *
- * Written by whoever runs for the P, in slow paths; read by anybody.  account_round is a sequence lock: odd while a
- * count moves from a span (alloc_count - count_at_refill) to the P, so that a reader counts it once. */
+ * Written by whoever runs for the P, in slow paths; read by anybody.  account_round is a sequence lock: odd
+ * while a count moves from a span (alloc_count - count_at_refill) to the P, so that a reader counts it once.
+ * */
 
 static void begin_accounting(pa_gcproc *gc)
 {

@@ -27,8 +27,8 @@ typedef struct pa_gcproc {
     /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on
      * leaving; read by stoppers (acquire, after a membarrier). */
     _Atomic uint32_t inside;
-    /* 1 while the thread must not be inside; also the futex that it waits on. Written by stoppers; read by the
-     * owner with acquire. */
+    /* 1 while the thread must not be inside; also the futex that it waits on. Written by stoppers; read by
+     * the owner with acquire. */
     _Atomic uint32_t stop;
     uint32_t depth;             /* nested pa_enter; owner only */
 
@@ -53,8 +53,8 @@ typedef struct pa_gcproc {
     /* ---- Cumulative, by size class (0 = large); read by statistics, see pa_gcproc_read_allocs ---- */
     _Atomic uint32_t account_round; /* odd while the next two and a span's count_at_refill change together */
     uint64_t alloc_bytes, mallocs[PA_SIZE_CLASSES];
-    /* The most that statistics ever reported of the two, so that counts never go back. Raised by any reader, relaxed:
-     * each number is true by itself. */
+    /* The most that statistics ever reported of the two, so that counts never go back. Raised by any reader,
+     * relaxed: each number is true by itself. */
     _Atomic uint64_t seen_bytes, seen_mallocs[PA_SIZE_CLASSES];
 } pa_gcproc;
 
@@ -78,8 +78,9 @@ void pa_gcproc_flush_spans(struct pa_proc *p);
 void pa_gcproc_account(struct pa_proc *p, pa_span *s);
 /* The same for one large object. */
 void pa_gcproc_account_large(struct pa_proc *p, uint64_t nbytes);
-/* Adds what gc's thread allocated so far: what was accounted and what it took from its spans since. Waits for nobody:
- * when the thread is in the middle of accounting, the last figures that anybody saw stand in. Any thread. */
+/* Adds what gc's thread allocated so far: what was accounted and what it took from its spans since. Waits for
+ * nobody: when the thread is in the middle of accounting, the last figures that anybody saw stand in. Any
+ * thread. */
 void pa_gcproc_read_allocs(pa_gcproc *gc, uint64_t mallocs[PA_SIZE_CLASSES], uint64_t *bytes);
 /* The thread exits: everything above, its frames and handles. */
 void pa_gcproc_detach(struct pa_proc *p);

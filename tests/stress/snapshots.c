@@ -2,8 +2,9 @@
  *
  *     snapshots [snapshots [threads]]
  *
- * Every snapshot must add up, and what only grows must not have shrunk. When the threads stand, all counts must be
- * those of the blocks and objects that the program knows to be alive. Prints the median cost of a snapshot.
+ * Every snapshot must add up, and what only grows must not have shrunk. When the threads stand, all counts
+ * must be those of the blocks and objects that the program knows to be alive. Prints the median cost of a
+ * snapshot.
  */
 #include <time.h>
 
@@ -114,7 +115,8 @@ static bool add(void *context, const pa_span_view *v)
                                     : &r->managed_pages) += v->npages;
     if (v->state == PA_SPAN_MANAGED) {
         r->managed_objects += v->live;
-        r->managed_bytes += v->live * (v->size_class ? pa_class_object_bytes[v->size_class] : v->npages * PA_PAGE_BYTES);
+        size_t slot_bytes = v->size_class ? pa_class_object_bytes[v->size_class] : v->npages * PA_PAGE_BYTES;
+        r->managed_bytes += v->live * slot_bytes;
     }
     return true;
 }
