@@ -79,7 +79,9 @@ from pyalloc._gc import (
     set_gc_percent,
     set_memory_limit,
 )
-from pyalloc._rss import Rss, rss
+from pyalloc._heapmap import ArenaMap, HeapMap, heap_map
+from pyalloc._metrics import Histogram, Metric, metrics
+from pyalloc._rss import Rss, RssSampler, rss
 from pyalloc._stats import (
     ClassStats,
     MemStats,
@@ -92,18 +94,23 @@ from pyalloc._stats import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArenaMap",
     "Buffer",
     "ClassStats",
     "Cleanup",
     "Field",
     "GCStats",
+    "HeapMap",
+    "Histogram",
     "Managed",
     "ManagedBytes",
     "MemStats",
+    "Metric",
     "OutOfMemoryError",
     "Ref",
     "RefArray",
     "Rss",
+    "RssSampler",
     "SizeClass",
     "Struct",
     "StructType",
@@ -121,6 +128,7 @@ __all__ = [
     "gctrace",
     "good_size",
     "heap_check",
+    "heap_map",
     "int16",
     "int32",
     "int64",
@@ -128,6 +136,7 @@ __all__ = [
     "is_alive",
     "lib",
     "managed_bytes",
+    "metrics",
     "owns",
     "preload",
     "read_gc_stats",

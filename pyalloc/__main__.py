@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: run, and bench, classes, stats, rss, options, doctor; each of these has --json."""
+"""``python -m pyalloc``: run, and bench, classes, stats, metrics, map, rss, options, doctor; each of these has --json."""
 
 from __future__ import annotations
 
@@ -58,6 +58,44 @@ def _rss(options: argparse.Namespace) -> int:
         if name != "pid":
             rows.append((name, value, _report.human(value) if is_bytes else ""))
     _report.table(f"Memory of process {memory.pid}", ["field", "value", ""], rows)
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """A metric's value for JSON, which has no infinity: null stands for the last, open bound."""
+    if not isinstance(value, pyalloc.Histogram):
+        return value
+    return {"counts": value.counts, "bounds": [None if bound == float("inf") else bound for bound in value.bounds]}
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    found = pyalloc.metrics()
+    if options.json:
+        shown_as = {name: {**one._asdict(), "value": _plain(one.value)} for name, one in found.items()}
+        _report.to_json(shown_as)
+        return 0
+    rows: list[tuple[_report.Cell, ...]] = []
+    for name, one in found.items():
+        value = one.value
+        shown = f"{value.total:,} values" if isinstance(value, pyalloc.Histogram) else value
+        rows.append((name, "none" if value == 2**64 - 1 else shown, one.doc))
+    _report.table("Metrics of this process", ["name", "value", "what it is"], rows)
+    return 0
+
+
+def _map(options: argparse.Namespace) -> int:
+    found = pyalloc.heap_map()
+    if options.png:
+        try:
+            found.save_png(options.png)
+        except OSError as error:
+            print(f"pyalloc map: {error}", file=sys.stderr)
+            return 1
+    if options.json:
+        _report.to_json({"arenas": [arena.address for arena in found.arenas], "pages": found.counts(),
+                         "pinned": found.pinned()})
+    else:
+        _report.table("Heap of this process, 8 KiB pages by state", ["state", "pages"], list(found.counts().items()))
     return 0
 
 
@@ -132,13 +170,16 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
     quick = [
         add("classes", _classes, "the size-class table"),
         add("stats", _stats, "statistics of the heap of this process"),
+        add("metrics", _metrics, "the same by the names of Go's runtime/metrics, with descriptions"),
+        add("map", _map, "pages of the heap of this process by state; --png draws them"),
         add("rss", _rss, "memory of a process as the operating system sees it, and ours beside it"),
         add("options", _options, "the run-time options (PYALLOC_* in the environment) and their values here"),
         add("doctor", _doctor, "check the environment and the heap; exit code 1 when something is broken"),
     ]
     for one in quick:
         one.add_argument("--json", action="store_true", help="print JSON")
-    quick[2].add_argument("--pid", type=int, default=None, help="another process (default: this one)")
+    quick[3].add_argument("--png", metavar="PATH", help="draw every page into this file")
+    quick[4].add_argument("--pid", type=int, default=None, help="another process (default: this one)")
     return parser
 
 

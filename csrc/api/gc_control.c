@@ -1,4 +1,4 @@
-/* gc_control.c - the collector's settings and statistics: GOGC, memory limit, mode, gctrace, read_gc_stats.
+/* gc_control.c - the collector's settings and its part of the statistics: GOGC, memory limit, mode, gctrace.
  *
  * Owns nothing.  Settings are under the collector's lock; those that wait for a cycle leave the heap
  * first, so that
@@ -6,6 +6,7 @@
  */
 #include <unistd.h>
 
+#include "api/report.h"
 #include "base/options.h"
 #include "gc/gc.h"
 #include "include/pyalloc.h"
@@ -137,27 +138,9 @@ PA_EXPORT bool pa_gc_set_checkmark(bool on)
 
 /* ---- Statistics ---- */
 
-PA_EXPORT void pa_read_gc_stats(pa_gc_stats *out)
+void pa_gc_stats_locked(pa_gc_stats *out)
 {
-    pa_collector *gc = &pa_the_gc;
-    pa_heap *h = &pa_the_heap;
-    pa_gc_configure();
-    *out = (pa_gc_stats){0};
-    uint64_t spare_handles = 0;
-    for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all) {
-        const pa_gcproc *g = __atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE);
-        out->total_alloc_bytes += pa_racy_load(&g->alloc_bytes);
-        out->mallocs += pa_racy_load(&g->mallocs);
-        spare_handles += pa_racy_load(&g->free_handle_count);
-    }
-    out->heap_live_bytes = atomic_load_explicit(&h->managed_live_bytes, memory_order_relaxed);
-    out->frees = atomic_load_explicit(&h->managed_freed_objects, memory_order_relaxed);
-    out->mode = atomic_load(&gc->mode);
-    out->phase = atomic_load(&gc->phase);
-    uint64_t handles = pa_racy_load(&pa_the_roots.handle_count);
-    out->handles = handles > spare_handles ? handles - spare_handles : 0;
-    out->weak_handles = pa_racy_load(&h->specials.weaks.inuse_count);
-    pa_lock_acquire(&gc->lock);
+    const pa_collector *gc = &pa_the_gc;
     out->cycles = gc->cycles;
     out->forced_cycles = gc->forced_cycles;
     out->pause_total_ns = gc->pause_total_ns;
@@ -175,7 +158,6 @@ PA_EXPORT void pa_read_gc_stats(pa_gc_stats *out)
     out->processors = gc->pacer.processors;
     uint64_t wall_ns = pa_clock_now_ns() - gc->started_ns;
     uint64_t used_ns = gc->total_assist_ns + gc->total_background_ns + gc->total_stopped_cpu_ns;
-    pa_lock_release(&gc->lock);
     out->cpu_fraction = wall_ns ? (double)used_ns / ((double)wall_ns * out->processors) : 0;
 }
 

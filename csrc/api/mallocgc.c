@@ -79,8 +79,8 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     pa_heap *h = p->cache.heap;
     pa_span *full = g->alloc[kind - 1][size_class];
     if (full != PA_EMPTY_SPAN) {
-        g->alloc[kind - 1][size_class] = PA_EMPTY_SPAN;
-        pa_gcproc_account(p, full);
+        pa_gcproc_account(p, full); /* first: who counts what is not accounted yet looks at alloc */
+        pa_owner_set(&g->alloc[kind - 1][size_class], PA_EMPTY_SPAN);
         pa_managed_uncache_span(h, full);
     }
     uint64_t freed_bytes = 0, span_bytes = (uint64_t)pa_class_span_pages[size_class] << PA_PAGE_SHIFT;
@@ -93,7 +93,7 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     pa_span *s = pa_managed_cache_span(h, &p->cache.stock, kind, size_class, &freed_bytes);
     pa_lock_release(&p->cache.slow);
     if (s)
-        g->alloc[kind - 1][size_class] = s;
+        __atomic_store_n(&g->alloc[kind - 1][size_class], s, __ATOMIC_RELEASE);
     if (PA_UNLIKELY(pa_racy_load(&h->specials.news)))
         pa_gc_wake_for_cleanups();
     return s;
@@ -122,7 +122,7 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
         uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
         if (idx < s->nelems) { /* the empty span has none */
-            s->alloc_count++;
+            pa_owner_add(&s->alloc_count, 1);
             if (p->cache.gc->marking)
                 pa_managed_mark_ahead(s); /* of the next slots; this one is marked by publish */
             *from = s;
@@ -194,7 +194,7 @@ PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class,
         return NULL;
     s->alloc_cache >>= skip + 1;
     pa_owner_set(&s->free_idx, next);
-    s->alloc_count++;
+    pa_owner_add(&s->alloc_count, 1);
     void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
     PA_YIELD(GC_SLOT_TAKEN);
     PA_UNPOISON(object, slot_bytes);
@@ -281,9 +281,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
         return out_of_memory();
     if (kind == PA_KIND_SCAN)
         write_layout(s, s->base, span_bytes, l);
-    pa_owner_add(&p->cache.gc->mallocs, 1);
-    pa_owner_add(&p->cache.gc->alloc_bytes, span_bytes);
-    atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, span_bytes, memory_order_relaxed);
+    pa_gcproc_account_large(p, span_bytes);
     return publish(p->cache.gc, s, (void *)s->base);
 }
 

@@ -48,7 +48,15 @@ static uint64_t stop_world(void)
 {
     uint64_t now_ns = pa_clock_now_ns();
     pa_world_stop(NULL);
+    pa_the_gc.stopping_ns = pa_clock_now_ns() - now_ns;
     return now_ns;
+}
+
+static unsigned pause_bucket(uint64_t ns)
+{
+    uint64_t units = ns >> PA_PAUSE_FIRST_SHIFT;
+    unsigned i = units ? pa_log2_floor(units) + 1 : 0;
+    return i < PA_PAUSE_BUCKETS ? i : PA_PAUSE_BUCKETS - 1;
 }
 
 /* Lets the world go on, and writes the stop down. Returns its length. */
@@ -60,6 +68,8 @@ static uint64_t start_world(uint64_t since_ns)
     pa_lock_acquire(&gc->lock);
     gc->pause_ns[gc->pause_count % PA_PAUSE_HISTORY] = ns;
     gc->pause_end_unix_ns[gc->pause_count % PA_PAUSE_HISTORY] = pa_clock_unix_ns();
+    gc->pauses_by_length[pause_bucket(ns)]++;
+    gc->stoppings_by_length[pause_bucket(gc->stopping_ns)]++;
     gc->pause_count++;
     gc->pause_total_ns += ns;
     pa_lock_release(&gc->lock);

@@ -23,7 +23,8 @@
 #include "world/roots.h"
 #include "world/stw.h"
 
-enum { PA_PAUSE_HISTORY = 256, PA_MAX_WORKERS = 32 };
+/* Stops are counted by length: below 1 us, then one bucket a doubling, the last one open (8.6 s and more). */
+enum { PA_PAUSE_HISTORY = 256, PA_PAUSE_BUCKETS = 25, PA_PAUSE_FIRST_SHIFT = 10, PA_MAX_WORKERS = 32 };
 
 typedef enum pa_gc_phase {
     PA_PHASE_OFF,
@@ -95,6 +96,8 @@ typedef struct pa_collector {
     pa_cycle_record last;
     uint64_t pause_count, pause_total_ns;
     uint64_t pause_ns[PA_PAUSE_HISTORY], pause_end_unix_ns[PA_PAUSE_HISTORY];
+    uint64_t pauses_by_length[PA_PAUSE_BUCKETS], stoppings_by_length[PA_PAUSE_BUCKETS]; /* whole, and until all stood */
+    uint64_t stopping_ns;       /* of the stop that is on; by who stopped the world */
     uint64_t total_assist_ns, total_background_ns, total_idle_ns, total_stopped_cpu_ns;
 } pa_collector;
 

@@ -24,17 +24,29 @@ static bool ensure_table_locked(void)
     return true;
 }
 
+/* Is the OS page of this entry in use already? */
+static bool has_neighbour(uintptr_t idx, size_t os_page)
+{
+    uintptr_t per_page = os_page / sizeof(void *), first = pa_round_down(idx, per_page);
+    for (uintptr_t i = first; i < first + per_page && i < pa_space.side_count; i++)
+        if (pa_space.sides[i])
+            return true;
+    return false;
+}
+
 static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
 {
     if (pa_space.sides[idx])
         return true;
-    if (!pa_vm_commit(&pa_space.sides[idx], sizeof(void *)))
-        return false;
-    size_t os_page = pa_vm_page_size_bytes();
-    pa_gcside *side = pa_vm_map(pa_round_up(sizeof *side, os_page));
+    size_t os_page = pa_vm_page_size_bytes(), side_bytes = pa_round_up(sizeof(pa_gcside), os_page);
+    pa_gcside *side = pa_vm_map(side_bytes);
     if (!side)
         return false;
-    h->side_bytes += sizeof *side;
+    if (!pa_vm_commit(&pa_space.sides[idx], sizeof(void *))) {
+        pa_vm_unmap(side, side_bytes);
+        return false;
+    }
+    h->side_bytes += side_bytes + (has_neighbour(idx, os_page) ? 0 : os_page);
     /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small
      * one stays small (docs/decisions/008). */
     if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT)
@@ -56,7 +68,7 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 
 void pa_gcside_set_layout(pa_span *s, uint32_t layout)
 {
-    s->layout = layout;
+    pa_owner_set(&s->layout, layout);
     for (size_t i = 0; i < s->npages; i++) {
         uintptr_t at = s->base + (i << PA_PAGE_SHIFT);
         __atomic_store_n(&pa_gcside_page(pa_gcside_of(at), at)->layout, layout, __ATOMIC_RELEASE);

@@ -26,6 +26,7 @@ typedef struct pa_specials {
     pa_fixalloc records, weaks;
     struct pa_special *queue, *queue_last; /* cleanups of dead objects, oldest first */
     bool news;                             /* queued since somebody asked */
+    uint64_t queued_total, taken_total;    /* cleanups, ever; read racily */
 } pa_specials;
 
 typedef struct pa_heap {
@@ -48,10 +49,12 @@ typedef struct pa_heap {
     _Atomic uint32_t sweepgen;
     _Atomic bool sweeping;      /* spans may need sweeping. Set in that stop, cleared when the sweep is complete;
                                    read relaxed by refills: a stale value costs a look or a span */
-    uint64_t side_bytes;        /* side tables (heap/gcside.h), address space; under lock */
+    uint64_t side_bytes;        /* side tables (heap/gcside.h) and what is used of their table; under lock */
     /* Managed objects: marked by the last cycle + allocated since, bytes; lags by the Ps' current spans. */
     _Atomic uint64_t managed_live_bytes;
-    _Atomic uint64_t managed_freed_bytes, managed_freed_objects; /* cumulative */
+    /* Cumulative, as spans are swept; the objects by size class. Relaxed: whoever sees a free has seen its malloc,
+     * because a mark phase and its locks lie between the two. */
+    _Atomic uint64_t managed_freed_bytes, managed_freed_objects[PA_SIZE_CLASSES];
     _Atomic uint64_t managed_pages; /* of inuse_pages */
     _Atomic uint64_t conservative_pages; /* of those: spans whose objects are scanned again in the final stop */
     /* Bumped to ask every thread to give back what it caches, at its next slow-path call. Written by

@@ -74,8 +74,8 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
                           : s->base + pa_span_bytes(s);
     pa_owner_set(&s->tail, s->limit);
     s->free = NULL;
-    s->alloc_count = 0;
-    s->count_at_refill = 0;
+    pa_owner_set(&s->alloc_count, 0);
+    pa_owner_set(&s->count_at_refill, 0);
     pa_owner_set(&s->free_idx, 0);
     pa_owner_set(&s->scan_idx, 0);
     s->specials = NULL;
@@ -122,8 +122,8 @@ pa_span *pa_managed_make_large(pa_heap *h, pa_span *s, unsigned kind)
 {
     if (!format(h, s, kind, 0))
         return NULL;
-    s->alloc_count = 1;
-    s->count_at_refill = 1;
+    pa_owner_set(&s->alloc_count, 1);
+    pa_owner_set(&s->count_at_refill, 1);
     pa_owner_set(&s->free_idx, 1);
     return s;
 }
@@ -165,10 +165,10 @@ pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
     pa_owner_set(&s->alloc_bits, s->mark_bits);
     s->mark_bits = old;
     clear_bits(old, s->nelems);
-    s->alloc_count = out.marked;
-    s->count_at_refill = (uint16_t)out.marked;
+    pa_owner_set(&s->alloc_count, out.marked);
+    pa_owner_set(&s->count_at_refill, (uint16_t)out.marked);
     if (out.freed) {
-        atomic_fetch_add_explicit(&h->managed_freed_objects, out.freed, memory_order_relaxed);
+        atomic_fetch_add_explicit(&h->managed_freed_objects[s->size_class], out.freed, memory_order_relaxed);
         atomic_fetch_add_explicit(&h->managed_freed_bytes, freed_bytes_of(s, &out), memory_order_relaxed);
     }
     pa_owner_set(&s->free_idx, s->size_class ? 0 : out.marked);
@@ -187,7 +187,7 @@ static void unlist_locked(pa_mcentral *m, pa_span *s)
     } else if (s->listed == PA_ON_EMPTY) {
         pa_spanlist_remove(&m->empty, s);
     }
-    s->listed = PA_UNLISTED;
+    pa_owner_set(&s->listed, PA_UNLISTED);
 }
 
 static void list_locked(pa_mcentral *m, pa_span *s)
@@ -195,10 +195,10 @@ static void list_locked(pa_mcentral *m, pa_span *s)
     if (s->alloc_count < s->nelems) {
         pa_spanlist_push_back(&m->nonempty, s);
         pa_owner_add(&m->nonempty_count, 1);
-        s->listed = PA_ON_NONEMPTY;
+        pa_owner_set(&s->listed, PA_ON_NONEMPTY);
     } else {
         pa_spanlist_push_back(&m->empty, s);
-        s->listed = PA_ON_EMPTY;
+        pa_owner_set(&s->listed, PA_ON_EMPTY);
     }
 }
 
@@ -260,7 +260,7 @@ static pa_span *take_unswept_locked(pa_mcentral *m, uint32_t sweepgen, bool *cla
         if (*claimed)
             return s;
         pa_spanlist_push_back(&m->empty, s);
-        s->listed = PA_ON_EMPTY;
+        pa_owner_set(&s->listed, PA_ON_EMPTY);
     }
     return NULL;
 }

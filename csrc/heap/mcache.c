@@ -268,7 +268,7 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
         pa_owner_set(&slot->limit, blocks);
         pa_owner_set(&slot->left, blocks - 1);
         pa_owner_set(&slot->span, s);
-        c->outbox_count++;
+        pa_owner_add(&c->outbox_count, 1);
     }
     pa_lock_release(&c->slow);
     pa_decay_notify(&c->heap->decay);
@@ -538,23 +538,6 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
     return ok;
-}
-
-/* ---- Statistics ---- */
-
-void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES])
-{
-    pa_lock_acquire(&c->slow);
-    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
-        if (c->current[k] != PA_EMPTY_SPAN)
-            pending[k] += pa_span_count_remote(c->current[k]);
-        for (pa_span *s = c->partial[k].first; s; s = s->next)
-            pending[k] += pa_span_count_remote(s);
-    }
-    for (unsigned i = 0; i < PA_OUTBOX_SLOTS; i++)
-        if (c->outbox[i].span)
-            pending[c->outbox[i].span->size_class] += pa_outbox_slot_count(&c->outbox[i]);
-    pa_lock_release(&c->slow);
 }
 
 /* ---- The end of a thread ---- */

@@ -61,7 +61,7 @@ struct pa_mcache {
     int32_t bin_room_pages;             /* cap - pages in the bins; below 0 while one large span exceeds the cap */
     int32_t bin_cap_pages;
     uint32_t bin_wants;                 /* spans asked for, found or not; halved when the cap is adapted */
-    uint32_t outbox_count;              /* slots in use */
+    uint32_t outbox_count;              /* slots in use; under `slow`, read racily */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
     struct pa_gcproc *gc;               /* managed half (world/gcproc.h); a constant until it is first used */
     /* Slow path. */
@@ -103,9 +103,6 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p);
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages);
 /* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
-/* Adds, per class, the blocks that were freed but count as live in their spans: those that others freed into
- * spans of c, and those in c's outbox. Any thread; waits for c's slow paths, not for c. */
-void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES]);
 /* Grows a large block in place, false when the pages behind it are taken; or cuts it. */
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages);
 /* Gives back what can be had without breaking up spans in use (bins, page stock, empty spans, those of
@@ -142,7 +139,7 @@ PA_INLINE void pa_mcache_clear_slot_locked(pa_mcache *c, pa_outbox_slot *slot)
     pa_owner_set(&slot->span, NULL);
     pa_owner_set(&slot->left, 0);
     pa_owner_set(&slot->limit, 0);
-    c->outbox_count--;
+    pa_owner_add(&c->outbox_count, -1);
 }
 
 /* c->outbox[header address / 64 % 64]; the compiler does not see that one shift is enough. */

@@ -14,7 +14,7 @@
 
 static void link_locked(pa_mcentral *m, pa_span *s)
 {
-    s->listed = 1;
+    pa_owner_set(&s->listed, 1);
     pa_spanlist_push_back(&m->nonempty, s);
     pa_owner_add(&m->nonempty_count, 1);
 }
@@ -23,7 +23,7 @@ static pa_span *unlink_first_locked(pa_mcentral *m)
 {
     pa_span *s = pa_spanlist_pop_front(&m->nonempty);
     if (s) {
-        s->listed = 0;
+        pa_owner_set(&s->listed, 0);
         pa_owner_add(&m->nonempty_count, -1);
     }
     return s;
@@ -94,17 +94,4 @@ void pa_mcentral_collect_all(pa_heap *h)
 {
     for (unsigned c = 1; c < PA_SIZE_CLASSES; c++)
         pa_mcentral_tick(h, c, UINT32_MAX);
-}
-
-void pa_mcentral_count_pending(pa_heap *h, uint64_t pending[PA_SIZE_CLASSES])
-{
-    for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
-        pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][c];
-        if (pa_racy_load(&m->nonempty_count) == 0)
-            continue;
-        pa_lock_acquire(&m->lock);
-        for (pa_span *s = m->nonempty.first; s; s = s->next)
-            pending[c] += pa_span_count_remote(s);
-        pa_lock_release(&m->lock);
-    }
 }

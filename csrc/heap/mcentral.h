@@ -15,8 +15,6 @@ void pa_mcentral_put(pa_heap *h, pa_span *s);
 pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner);
 /* Collects up to max_spans of a class, oldest first, returns empty ones to the heap. */
 void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans);
-/* Adds, per class, the blocks of listed spans that others freed and nobody collected. */
-void pa_mcentral_count_pending(pa_heap *h, uint64_t pending[PA_SIZE_CLASSES]);
 /* The tick for every class, all spans. */
 void pa_mcentral_collect_all(pa_heap *h);
 

@@ -167,7 +167,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     pa_owner_set(&s->size_class, 0);
     s->needs_zero = scavenged_pages != npages; /* released pages read zero: MADV_DONTNEED */
     s->next = s->prev = NULL;
-    s->listed = 0;
+    pa_owner_set(&s->listed, 0);
     s->pins = 0;
     s->tail = 0;
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);

@@ -25,7 +25,7 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class)
     pa_owner_set(&s->live, 0);
     pa_owner_set(&s->size_class, (uint8_t)size_class);
     pa_owner_set(&s->kind, PA_KIND_EXPLICIT);
-    s->listed = 0;
+    pa_owner_set(&s->listed, 0);
     s->magic = pa_class_magic[size_class];
     pa_owner_set(&s->tail, s->base);
     s->limit = s->base + pa_span_bytes(s) / size * size;
@@ -52,7 +52,7 @@ void pa_span_format_large(pa_span *s)
     pa_owner_set(&s->live, 1);
     pa_owner_set(&s->size_class, 0);
     pa_owner_set(&s->kind, PA_KIND_EXPLICIT);
-    s->listed = 0;
+    pa_owner_set(&s->listed, 0);
     s->magic = 1;
     s->limit = s->base + pa_span_bytes(s);
     pa_owner_set(&s->tail, s->limit);

@@ -55,7 +55,7 @@ typedef struct PA_ALIGNED(64) pa_span {
     };
     uint32_t scan_idx;          /* managed: what free_idx was when the last object was complete (zeroed, laid out).
                                    Written by the P that has the span (release), read by conservative look-ups */
-    uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock */
+    uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock, read racily */
     uint8_t needs_zero;         /* pages may hold old data */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
 
@@ -83,7 +83,7 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint64_t *alloc_bits;       /* as of the last sweep; see heap/gcside.h */
     uint64_t *mark_bits;        /* by the markers, atomically */
     uint32_t free_idx;          /* slots below it are handed out */
-    uint32_t alloc_count;
+    uint32_t alloc_count;       /* this and count_at_refill: read racily by statistics */
     uint16_t nelems;            /* at most 1024 */
     uint16_t count_at_refill;   /* alloc_count when it was last accounted */
     /* Managed, against the heap's sweepgen g: g - 2 needs sweeping, g - 1 is being swept, g swept; 0 unless managed.

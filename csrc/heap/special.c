@@ -82,6 +82,7 @@ static void detach_locked(pa_heap *h, pa_special *r)
         h->specials.queue = r;
     h->specials.queue_last = r;
     pa_owner_set(&h->specials.news, true); /* who refills looks without the lock */
+    pa_owner_add(&h->specials.queued_total, 1);
 }
 
 void pa_special_sweep(pa_heap *h, pa_span *s)
@@ -112,6 +113,7 @@ size_t pa_special_take_cleanups(pa_heap *h, uint64_t *ids, size_t capacity)
         ids[n++] = r->cleanup_id;
         pa_fixalloc_free_locked(&h->specials.records, r);
     }
+    pa_owner_add(&h->specials.taken_total, n);
     pa_lock_release(&h->specials.lock);
     return n;
 }

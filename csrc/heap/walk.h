@@ -16,6 +16,8 @@ typedef struct pa_span_view {
                        that are dead and not yet swept among them */
 } pa_span_view;
 
+/* Any span header, any thread, no lock. */
+pa_span_view pa_span_look(pa_span *s);
 /* Calls visit for each span in use in address order; stops when it returns false. Any thread, no lock. */
 void pa_heap_walk(pa_heap *h, bool (*visit)(void *context, const pa_span_view *view), void *context);
 

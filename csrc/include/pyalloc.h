@@ -269,9 +269,13 @@ typedef struct pa_mem_stats {
     uint64_t heap_idle;         /* pages in no span */
     uint64_t heap_inuse;        /* pages in spans */
     uint64_t heap_released;     /* part of heap_idle that the operating system holds */
-    uint64_t heap_alloc;        /* bytes of live objects (slots), <= heap_inuse */
+    uint64_t heap_alloc;        /* bytes of live objects (slots), <= heap_inuse; dead managed ones until swept */
     uint64_t heap_objects;      /* count of live objects */
-    uint64_t explicit_inuse;    /* of heap_inuse: spans of the malloc family */
+    uint64_t total_alloc;       /* managed: bytes ever allocated. Explicit blocks are not counted over time */
+    uint64_t mallocs;           /* managed: count of objects ever allocated; tiny ones count by 16-byte block */
+    uint64_t frees;             /* managed: count of objects ever swept; mallocs - frees are live */
+    uint64_t managed_inuse;     /* of heap_inuse: spans of managed objects; the rest is explicit_inuse */
+    uint64_t explicit_inuse;    /* of heap_inuse: spans of the malloc family, and spans about to become managed */
     uint64_t explicit_alloc;    /* of heap_alloc: live blocks of the malloc family */
     uint64_t explicit_objects;  /* of heap_objects, count */
     uint64_t explicit_cached;   /* of heap_inuse: empty spans kept by threads for reuse */
@@ -291,18 +295,95 @@ typedef struct pa_mem_stats {
 } pa_mem_stats;
 
 /* Fills *out without stopping anybody.  Page-level fields are exact at one instant; object counts
- * lag by what threads do meanwhile and are exact once they are quiescent. */
+ * lag by what threads do meanwhile and are exact once they are quiescent. Takes a walk over the spans: some ns each. */
 void pa_read_mem_stats(pa_mem_stats *out);
 
 typedef struct pa_class_stats {
     uint64_t object_bytes;
-    uint64_t spans;
-    uint64_t span_bytes;      /* pages of those spans */
-    uint64_t objects;         /* live */
+    uint64_t spans;             /* explicit ones, without cached; so the next two */
+    uint64_t span_bytes;        /* pages of those spans */
+    uint64_t objects;           /* live */
+    uint64_t managed_spans;
+    uint64_t managed_span_bytes;
+    uint64_t managed_mallocs;   /* count of objects ever allocated; tiny ones count by 16-byte block, in class 2 */
+    uint64_t managed_frees;     /* count of objects ever swept; mallocs - frees are live */
 } pa_class_stats;
 
 /* Fills out[0..min(capacity, pa_size_class_count())), indexed by class (0 = large); returns how many. */
 int pa_read_class_stats(pa_class_stats *out, int capacity);
+
+enum { PA_SNAPSHOT_CLASSES = 67, PA_SNAPSHOT_PAUSES = 256, PA_SNAPSHOT_PAUSE_BUCKETS = 25 };
+
+/* Everything, taken together: page-level fields, settings and history of the collector at one instant. */
+typedef struct pa_snapshot {
+    pa_mem_stats mem;
+    pa_gc_stats gc;
+    pa_class_stats classes[PA_SNAPSHOT_CLASSES];
+    /* Rings: stop n (from 0) is at n % PA_SNAPSHOT_PAUSES; gc.pause_count stops were so far. */
+    uint64_t pause_ns[PA_SNAPSHOT_PAUSES], pause_end_unix_ns[PA_SNAPSHOT_PAUSES];
+    /* Stops by length, whole and until every thread stood: below 1024 ns, then by doublings, the last one open. */
+    uint64_t pauses[PA_SNAPSHOT_PAUSE_BUCKETS], stoppings[PA_SNAPSHOT_PAUSE_BUCKETS];
+    uint64_t managed_live_bytes;                                   /* allocated and not swept */
+    uint64_t scan_heap_bytes, scan_frame_bytes, scan_global_bytes; /* looked at by the last cycle */
+    uint64_t cleanups_queued, cleanups_taken;                      /* count, ever */
+} pa_snapshot;
+
+/* Any thread; starts nothing and changes no setting, but reads the environment's if nobody did. */
+void pa_read_snapshot(pa_snapshot *out);
+
+/* ---- Metrics: names, units and descriptions of what a snapshot holds (Go: runtime/metrics) ----------- */
+
+typedef enum pa_metric_kind { PA_METRIC_COUNT, PA_METRIC_REAL, PA_METRIC_HISTOGRAM } pa_metric_kind;
+
+typedef struct pa_metric_info {
+    const char *name;           /* "/gc/heap/live:bytes": the unit stands behind the colon */
+    const char *doc;
+    pa_metric_kind kind;
+    bool cumulative;            /* only ever grows */
+} pa_metric_info;
+
+enum { PA_METRIC_BUCKETS_MAX = 67 };
+
+typedef struct pa_metric_value {
+    uint64_t count;             /* kind COUNT; UINT64_MAX: no limit, no goal */
+    double real;                /* kind REAL */
+    /* Kind HISTOGRAM: counts[i] is how many values lay in [bounds[i], bounds[i + 1]); the last bound may be
+     * infinite. */
+    size_t buckets;
+    uint64_t counts[PA_METRIC_BUCKETS_MAX];
+    double bounds[PA_METRIC_BUCKETS_MAX + 1];
+} pa_metric_value;
+
+/* Fills *out for metric index, 0 and up; false behind the last. The strings are static. */
+bool pa_metric(int index, pa_metric_info *out);
+/* Its value in a snapshot; false behind the last. */
+bool pa_metric_of(const pa_snapshot *snapshot, int index, pa_metric_value *out);
+
+/* ---- Heap map: every page of every arena -------------------------------------------------------------- */
+
+typedef enum pa_page_state {
+    PA_PAGE_RELEASED,           /* free; not backed as far as the heap knows: never touched, or given back */
+    PA_PAGE_FREE,               /* free and backed */
+    PA_PAGE_STOCK,              /* in a thread's page cache, in no span */
+    PA_PAGE_EXPLICIT,           /* in a span of the malloc family */
+    PA_PAGE_CACHED,             /* in an empty span that a thread keeps */
+    PA_PAGE_MANAGED             /* in a span of managed objects */
+} pa_page_state;
+
+typedef struct pa_page_info {
+    uint8_t state;              /* pa_page_state */
+    uint8_t size_class;         /* 0: large, or in no span */
+    uint8_t first;              /* 1: the first page of its span */
+    uint8_t reserved;
+    uint32_t live;              /* live objects in the whole span; blocks on their way home count */
+    uint32_t capacity;          /* objects that the span holds when full */
+} pa_page_info;
+
+/* Address of arena index, 0 and up, in order of growth; 0 behind the last. */
+uintptr_t pa_arena_address(int index);
+/* Fills out[0..min(capacity, 8192)) with the pages of that arena, returns how many. Free or not is exact at one
+ * instant; spans are read afterwards, without stopping anybody. */
+size_t pa_read_arena_map(int index, pa_page_info *out, size_t capacity);
 
 /* Walks every structure of the heap.  Returns 0 when all invariants hold; else 1 and the first
  * broken one by name in message (cut to capacity bytes, may be NULL).  Exact only while no other

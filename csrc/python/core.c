@@ -16,6 +16,7 @@
 #include "python/buffer.h"
 #include "python/gccontrol.h"
 #include "python/items.h"
+#include "python/snapshot.h"
 #include "python/struct_type.h"
 #include "python/weak.h"
 
@@ -81,7 +82,7 @@ static int add_functions(PyObject *module)
 {
     static PyMethodDef *const methods[] = {
         pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
-        pa_gccontrol_methods, pa_cleanup_methods,
+        pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods,
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0)

@@ -78,17 +78,22 @@ static PyObject *py_set_limit(PyObject *module, PyObject *arg)
     return PyLong_FromLongLong(value);
 }
 
+PyObject *pa_gc_stats_row(const pa_gc_stats *s)
+{
+    return Py_BuildValue("(KKKKKKKKKKKKKKKKKKiiLIId)", s->cycles, s->forced_cycles, s->pause_total_ns, s->pause_count,
+                         s->last_gc_unix_ns, s->next_gc_bytes, s->heap_live_bytes, s->heap_marked_bytes,
+                         s->total_alloc_bytes, s->mallocs, s->frees, s->assist_ns, s->background_ns, s->idle_ns,
+                         s->stopped_ns, s->unbarriered_bytes, s->handles, s->weak_handles, (int)s->mode,
+                         (int)s->gc_percent, (long long)s->memory_limit, s->phase, s->processors, s->cpu_fraction);
+}
+
 static PyObject *py_stats_row(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
     pa_gc_stats s = {0};
     pa_read_gc_stats(&s);
-    return Py_BuildValue("(KKKKKKKKKKKKKKKKKKiiLIId)", s.cycles, s.forced_cycles, s.pause_total_ns, s.pause_count,
-                         s.last_gc_unix_ns, s.next_gc_bytes, s.heap_live_bytes, s.heap_marked_bytes,
-                         s.total_alloc_bytes, s.mallocs, s.frees, s.assist_ns, s.background_ns, s.idle_ns,
-                         s.stopped_ns, s.unbarriered_bytes, s.handles, s.weak_handles, (int)s.mode,
-                         (int)s.gc_percent, (long long)s.memory_limit, s.phase, s.processors, s.cpu_fraction);
+    return pa_gc_stats_row(&s);
 }
 
 static PyObject *py_pauses(PyObject *module, PyObject *unused)

@@ -8,4 +8,7 @@ extern PyMethodDef pa_gccontrol_methods[];
 /* cleanup.c */
 extern PyMethodDef pa_cleanup_methods[];
 
+/* A tuple in declaration order, but for the pauses. */
+PyObject *pa_gc_stats_row(const pa_gc_stats *s);
+
 #endif

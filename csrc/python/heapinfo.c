@@ -1,29 +1,11 @@
-/* heapinfo.c - the module functions that ask the heap: owns, sizes, statistics, checks, release.
+/* heapinfo.c - the module functions that ask the heap: owns, sizes, checks, release. Statistics: snapshot.c.
  *
  * No state and no locks: each function asks the C API once and builds Python objects afterwards, never
- * the other way round, so that no Python code runs in the middle of a reading.  Structures that are
- * all uint64_t go out as tuples in declaration order; pyalloc/_stats.py gives the fields their names,
- * and tests/api/test_stats.py compares those with the header.
+ * the other way round, so that no Python code runs in the middle of a reading.
  */
 #include "python/buffer.h"
 
 enum { MESSAGE_BYTES = 512 };
-
-_Static_assert(sizeof(pa_mem_stats) % sizeof(uint64_t) == 0, "pa_mem_stats is all uint64_t");
-_Static_assert(sizeof(pa_class_stats) % sizeof(uint64_t) == 0, "pa_class_stats is all uint64_t");
-
-static PyObject *tuple_of(const uint64_t *values, Py_ssize_t count)
-{
-    PyObject *tuple = PyTuple_New(count);
-    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
-        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
-        if (value == NULL)
-            Py_CLEAR(tuple);
-        else
-            PyTuple_SET_ITEM(tuple, i, value);
-    }
-    return tuple;
-}
 
 /* Appends item, a new reference or NULL, to list; NULL when either fails, list dropped. */
 static PyObject *append_new(PyObject *list, PyObject *item)
@@ -108,27 +90,6 @@ static PyObject *py_size_classes(PyObject *module, PyObject *unused)
     return list;
 }
 
-static PyObject *py_mem_stats(PyObject *module, PyObject *unused)
-{
-    (void)module;
-    (void)unused;
-    pa_mem_stats stats = {0};
-    pa_read_mem_stats(&stats);
-    return tuple_of((const uint64_t *)&stats, sizeof stats / sizeof(uint64_t));
-}
-
-static PyObject *py_class_stats(PyObject *module, PyObject *unused)
-{
-    (void)module;
-    (void)unused;
-    pa_class_stats classes[PA_SIZE_CLASSES] = {{0}};
-    int count = pa_read_class_stats(classes, PA_SIZE_CLASSES);
-    PyObject *list = PyList_New(0);
-    for (int c = 0; list != NULL && c < count; c++)
-        list = append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof *classes / sizeof(uint64_t)));
-    return list;
-}
-
 static PyObject *py_free_os_memory(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -193,11 +154,6 @@ PyMethodDef pa_heapinfo_methods[] = {
     {"size_class_rows", py_size_classes, METH_NOARGS,
      "size_class_rows($module, /)\n--\n\n"
      "The rows behind size_classes(): class, object, span, objects, tail waste."},
-    {"mem_stats_row", py_mem_stats, METH_NOARGS,
-     "mem_stats_row($module, /)\n--\n\npa_mem_stats in declaration order; see read_mem_stats()."},
-    {"class_stats_rows", py_class_stats, METH_NOARGS,
-     "class_stats_rows($module, /)\n--\n\n"
-     "pa_class_stats of class 0, 1, ... in declaration order; see class_stats()."},
     {"core_version", py_core_version, METH_NOARGS,
      "core_version($module, /)\n--\n\nVersion of the libpyalloc.so that is loaded, \"major.minor.patch\"."},
     {NULL, NULL, 0, NULL},

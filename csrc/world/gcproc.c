@@ -31,24 +31,108 @@ void pa_gcproc_flush_spans(pa_proc *p)
             pa_span *s = p->cache.gc->alloc[k][c];
             if (s == PA_EMPTY_SPAN)
                 continue;
-            p->cache.gc->alloc[k][c] = PA_EMPTY_SPAN;
             if (p->cache.gc->marking)
                 pa_managed_unmark_ahead(s);
             pa_gcproc_account(p, s);
+            pa_owner_set(&p->cache.gc->alloc[k][c], PA_EMPTY_SPAN);
             pa_managed_uncache_span(p->cache.heap, s);
         }
     p->cache.gc->tiny = 0;
     p->cache.gc->tiny_offset = PA_TINY_BYTES;
 }
 
+/* ---- What was allocated ----
+ *
+ * Written by whoever runs for the P, in slow paths; read by anybody.  account_round is a sequence lock: odd
+ * while a count moves from a span (alloc_count - count_at_refill) to the P, so that a reader counts it once.
+ * */
+
+static void begin_accounting(pa_gcproc *gc)
+{
+    uint32_t round = atomic_load_explicit(&gc->account_round, memory_order_relaxed);
+    atomic_store_explicit(&gc->account_round, round + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
+static void end_accounting(pa_gcproc *gc)
+{
+    uint32_t round = atomic_load_explicit(&gc->account_round, memory_order_relaxed);
+    atomic_store_explicit(&gc->account_round, round + 1, memory_order_release);
+}
+
+static void count(pa_proc *p, unsigned size_class, uint64_t objects, uint64_t nbytes)
+{
+    pa_owner_add(&p->cache.gc->mallocs[size_class], objects);
+    pa_owner_add(&p->cache.gc->alloc_bytes, nbytes);
+    atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, nbytes, memory_order_relaxed);
+}
+
 void pa_gcproc_account(pa_proc *p, pa_span *s)
 {
     uint32_t n = s->alloc_count - s->count_at_refill;
-    uint64_t nbytes = (uint64_t)n * pa_class_object_bytes[s->size_class];
-    s->count_at_refill = (uint16_t)s->alloc_count;
-    pa_owner_add(&p->cache.gc->mallocs, n);
-    pa_owner_add(&p->cache.gc->alloc_bytes, nbytes);
-    atomic_fetch_add_explicit(&p->cache.heap->managed_live_bytes, nbytes, memory_order_relaxed);
+    begin_accounting(p->cache.gc);
+    pa_owner_set(&s->count_at_refill, (uint16_t)s->alloc_count);
+    count(p, s->size_class, n, (uint64_t)n * pa_class_object_bytes[s->size_class]);
+    end_accounting(p->cache.gc);
+}
+
+void pa_gcproc_account_large(pa_proc *p, uint64_t nbytes)
+{
+    begin_accounting(p->cache.gc);
+    count(p, 0, 1, nbytes);
+    end_accounting(p->cache.gc);
+}
+
+typedef struct allocs {
+    uint64_t mallocs[PA_SIZE_CLASSES], nbytes;
+} allocs;
+
+static void read_accounted(const pa_gcproc *gc, allocs *out)
+{
+    for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+        out->mallocs[c] = pa_racy_load(&gc->mallocs[c]);
+    out->nbytes = pa_racy_load(&gc->alloc_bytes);
+}
+
+static void add_unaccounted(const pa_gcproc *gc, allocs *out)
+{
+    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
+        for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
+            const pa_span *s = __atomic_load_n(&gc->alloc[k][c], __ATOMIC_ACQUIRE);
+            if (s == PA_EMPTY_SPAN)
+                continue;
+            uint32_t n = pa_racy_load(&s->alloc_count) - pa_racy_load(&s->count_at_refill);
+            out->mallocs[c] += n;
+            out->nbytes += (uint64_t)n * pa_class_object_bytes[c];
+        }
+}
+
+static uint64_t raise(_Atomic uint64_t *seen, uint64_t value)
+{
+    uint64_t before = atomic_load_explicit(seen, memory_order_relaxed);
+    while (before < value &&
+           !atomic_compare_exchange_weak_explicit(seen, &before, value, memory_order_relaxed, memory_order_relaxed))
+        continue;
+    return before > value ? before : value;
+}
+
+void pa_gcproc_read_allocs(pa_gcproc *gc, uint64_t mallocs[PA_SIZE_CLASSES], uint64_t *bytes)
+{
+    enum { TRIES = 10 }; /* a thread that was interrupted while it accounts will not be back soon */
+    allocs found = {{0}, 0};
+    bool whole = false;
+    for (int i = 0; i < TRIES && !whole; i++) {
+        uint32_t round = atomic_load_explicit(&gc->account_round, memory_order_acquire);
+        read_accounted(gc, &found);
+        add_unaccounted(gc, &found);
+        atomic_thread_fence(memory_order_acquire);
+        whole = !(round & 1) && atomic_load_explicit(&gc->account_round, memory_order_relaxed) == round;
+    }
+    if (!whole)
+        found = (allocs){{0}, 0};
+    for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+        mallocs[c] += raise(&gc->seen_mallocs[c], found.mallocs[c]);
+    *bytes += raise(&gc->seen_bytes, found.nbytes);
 }
 
 static void give_all_back(pa_proc *p)

@@ -52,8 +52,12 @@ typedef struct pa_gcproc {
     uint32_t barrier_count;
     uintptr_t barrier[PA_BARRIER_ENTRIES]; /* shaded, not yet in work */
 
-    /* ---- Cumulative, read racily by statistics ---- */
-    uint64_t alloc_bytes, mallocs;
+    /* ---- Cumulative, by size class (0 = large); read by statistics, see pa_gcproc_read_allocs ---- */
+    _Atomic uint32_t account_round; /* odd while the next two and a span's count_at_refill change together */
+    uint64_t alloc_bytes, mallocs[PA_SIZE_CLASSES];
+    /* The most that statistics ever reported of the two, so that counts never go back. Raised by any reader,
+     * relaxed: each number is true by itself. */
+    _Atomic uint64_t seen_bytes, seen_mallocs[PA_SIZE_CLASSES];
 } pa_gcproc;
 
 /* Stands wherever there is none; never written. */
@@ -74,6 +78,12 @@ bool pa_gcproc_flush_work(struct pa_proc *p);
 void pa_gcproc_flush_spans(struct pa_proc *p);
 /* Counts what was allocated from s, one of p's spans, since it was last counted. */
 void pa_gcproc_account(struct pa_proc *p, pa_span *s);
+/* The same for one large object. */
+void pa_gcproc_account_large(struct pa_proc *p, uint64_t nbytes);
+/* Adds what gc's thread allocated so far: what was accounted and what it took from its spans since. Waits for
+ * nobody: when the thread is in the middle of accounting, the last figures that anybody saw stand in. Any
+ * thread. */
+void pa_gcproc_read_allocs(pa_gcproc *gc, uint64_t mallocs[PA_SIZE_CLASSES], uint64_t *bytes);
 /* The thread exits: everything above, its frames and handles. */
 void pa_gcproc_detach(struct pa_proc *p);
 /* The same in a fork child, for a thread that was outside and is gone. */

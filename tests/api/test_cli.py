@@ -29,6 +29,28 @@ def test_stats(run_python):
     assert "heap_inuse" in run_python("-m", "pyalloc", "stats").stdout
 
 
+def test_metrics(run_python):
+    def strict(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    text = run_python("-m", "pyalloc", "metrics", "--json").stdout
+    result = json.loads(text, parse_constant=strict)
+    assert list(result) == list(pyalloc.metrics())
+    assert result["/memory/classes/total:bytes"]["value"] > 64 << 20
+    histogram = result["/sched/pauses/total/gc:seconds"]["value"]
+    assert len(histogram["bounds"]) == len(histogram["counts"]) + 1 and histogram["bounds"][-1] is None
+    assert "/gc/gomemlimit:bytes" in run_python("-m", "pyalloc", "metrics").stdout
+
+
+def test_map(run_python, tmp_path):
+    result = run_json(run_python, "map", "--png", str(tmp_path / "map.png"))
+    assert sum(result["pages"].values()) == 8192 * len(result["arenas"]) and set(result["pinned"]) >= {"spans", "live"}
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert "released" in run_python("-m", "pyalloc", "map").stdout
+    failed = run_python("-m", "pyalloc", "map", "--png", str(tmp_path / "no" / "map.png"), check=False)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+
+
 def test_rss(run_python):
     result = run_json(run_python, "rss")
     assert set(result) == set(pyalloc.Rss.__dataclass_fields__) and result["rss"] > 0

@@ -86,7 +86,8 @@ def c_fields(name):
 
 
 def test_field_names_are_those_of_the_header():
-    assert [field.name for field in dataclasses.fields(pyalloc.MemStats)] == c_fields("pa_mem_stats")
+    names = [field.name for field in dataclasses.fields(pyalloc.MemStats)]
+    assert names[:len(c_fields("pa_mem_stats"))] == c_fields("pa_mem_stats")
     assert [field.name for field in dataclasses.fields(pyalloc.ClassStats)][1:] == c_fields("pa_class_stats")
     assert [field.name for field in dataclasses.fields(pyalloc.SizeClass)][1:] == c_fields("pa_size_class_info")
 
@@ -118,7 +119,8 @@ def test_mem_stats_follow_allocation():
 def test_stats_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         pyalloc.read_mem_stats().sys = 1
-    assert all(isinstance(value, int) for value in dataclasses.astuple(pyalloc.read_mem_stats()))
+    stats = dataclasses.asdict(pyalloc.read_mem_stats())
+    assert all(isinstance(value, int) for name, value in stats.items() if name != "gc_cpu_fraction")
 
 
 def test_class_stats_add_up():

@@ -1,8 +1,8 @@
 """Idle memory goes back to the operating system: from slow paths, or from the background thread if asked for."""
 
-import re
-
 import pytest
+
+import scavtrace_grammar
 
 
 @pytest.fixture(scope="module")
@@ -44,5 +44,27 @@ def test_scavtrace(program, preloaded):
     result = preloaded([program, "signals"], env={"PYALLOC_BACKGROUND": "1", "PYALLOC_DEBUG": "scavtrace=1"})
     lines = result.stderr.splitlines()
     assert result.returncode == 0 and lines
-    go = re.compile(r"scav \d+ KiB work \(bg\), 0 KiB work \(eager\), \d+ KiB now, \d+% util")
-    assert all(go.fullmatch(line) for line in lines), lines
+    found = [scavtrace_grammar.parse(line) for line in lines]
+    assert all(line.background_kib > 0 and line.eager_kib == 0 and not line.forced for line in found)
+    assert all(line.now_kib >= line.background_kib and line.util_percent <= 100 for line in found), lines
+
+
+@pytest.mark.parametrize("line", [
+    "scav 0 KiB work (bg), 0 KiB work (eager), 0 KiB now, 100% util",
+    "scav 4096 KiB work (bg), 12 KiB work (eager), 65536 KiB now, 7% util",
+    "scav 0 KiB work (bg), 0 KiB work (eager), 524288 KiB now, 99% util (forced)",
+])
+def test_scavtrace_grammar_takes_gos_lines(line):
+    assert scavtrace_grammar.parse(line).forced == line.endswith("(forced)")
+
+
+@pytest.mark.parametrize("line", [
+    "scav 01 KiB work (bg), 0 KiB work (eager), 0 KiB now, 100% util",
+    "scav 1 KiB work (bg), 0 KiB work (eager), 0 KiB now, 100% util ",
+    "scav 1 KiB work, 0 KiB now, 100% util",
+    "scav 1.5 KiB work (bg), 0 KiB work (eager), 0 KiB now, 100% util",
+    "scvg: inuse: 5, idle: 60, sys: 66, released: 59, consumed: 6 (MB)",
+])
+def test_scavtrace_grammar_refuses_the_rest(line):
+    with pytest.raises(ValueError):
+        scavtrace_grammar.parse(line)
