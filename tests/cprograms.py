@@ -40,7 +40,8 @@ ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
-for _name in ("LD_PRELOAD", "GOGC", "GOMEMLIMIT", "GODEBUG", "PYALLOC_GOGC", "PYALLOC_MEMLIMIT", "PYALLOC_DEBUG"):
+for _name in ("LD_PRELOAD", "GOGC", "GOMEMLIMIT", "GODEBUG", "PYALLOC_GOGC", "PYALLOC_MEMLIMIT", "PYALLOC_DEBUG",
+              "PYALLOC_SOAK_SECONDS"):     # for the tests, an unknown option to the library
     ENVIRONMENT.pop(_name, None)
 
 
