@@ -1,5 +1,6 @@
 /* pa_common.h - what the pyalloc programs share: starting threads inside, and the lengths of all stops.
  *
+ * Stores and polls are the inlined ones, as a C program would use them.
  * The library keeps the most recent stops only; a sampler thread, outside the heap, reads them often enough.
  */
 #ifndef PA_BENCH_PA_COMMON_H
@@ -9,7 +10,7 @@
 #include <stdatomic.h>
 
 #include "anchor.h"
-#include "pyalloc.h"
+#include "pyalloc_inline.h"
 
 enum { PA_STOPS_AT_ONCE = 1024, PA_SAMPLE_MS = 5 };
 
@@ -61,6 +62,7 @@ static inline void *pa_stops_main(void *argument)
 
 static inline void pa_stops_begin(pa_stops *stops)
 {
+    pa_must(pa_abi_version() == PA_INLINE_ABI_VERSION, "pyalloc_inline.h is of another version than the library");
     pa_gc_stats stats;
     pa_read_gc_stats(&stats);
     stops->seen = stats.pause_count;

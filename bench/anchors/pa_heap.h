@@ -57,7 +57,7 @@ static inline void pa_heap_build(pa_forest *forests, int count, uint32_t nodes, 
         node *made = pa_new(type);
         pa_must(made, "out of memory");
         made->value = i;
-        pa_store((void **)slots[0] + i, made);
+        pa_store_inline((void **)slots[0] + i, made);
     }
     uint32_t base = 0;
     for (int t = 0; t < count; t++) {
@@ -68,13 +68,13 @@ static inline void pa_heap_build(pa_forest *forests, int count, uint32_t nodes, 
         for (uint32_t i = 0; i < size; i += LINKED) {
             const uint32_t *tree = &order[base + i];
             uint32_t linked = size - i < LINKED ? size - i : LINKED;
-            pa_store((void **)slots[1] + i / LINKED, at[tree[0]]);
+            pa_store_inline((void **)slots[1] + i / LINKED, at[tree[0]]);
             for (uint32_t m = 2; m <= linked; m++) {
                 node *parent = at[tree[m / 2 - 1]];
-                pa_store((void **)(m & 1 ? &parent->right : &parent->left), at[tree[m - 1]]);
+                pa_store_inline((void **)(m & 1 ? &parent->right : &parent->left), at[tree[m - 1]]);
             }
             if (i % POLL_EVERY < LINKED)
-                pa_safepoint();
+                pa_safepoint_inline();
         }
         forests[t] = (pa_forest){.type = type, .table = pa_handle_new(slots[1]), .nodes = size};
         pa_must(forests[t].table, "no handle");
@@ -131,9 +131,9 @@ static inline void *pa_heap_mutate(void *argument)
         node **slot = pa_heap_find(table[0], anchor_below(&forest->seed, forest->nodes));
         node *old = *slot;
         fresh->value = old->value;
-        pa_store((void **)&fresh->left, old->left);
-        pa_store((void **)&fresh->right, old->right);
-        pa_store((void **)slot, fresh);
+        pa_store_inline((void **)&fresh->left, old->left);
+        pa_store_inline((void **)&fresh->right, old->right);
+        pa_store_inline((void **)slot, fresh);
         for (uint32_t i = 0; i < forest->churn; i++)
             pa_must(pa_new(forest->type), "out of memory");
         before = now;

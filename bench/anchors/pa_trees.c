@@ -36,8 +36,8 @@ static node *build(int depth, void **slots)
         slots[2 * depth + 1] = build(depth - 1, slots);
         made = pa_new(node_type);
         pa_must(made, "out of memory");
-        pa_store((void **)&made->left, slots[2 * depth]);
-        pa_store((void **)&made->right, slots[2 * depth + 1]);
+        pa_store_inline((void **)&made->left, slots[2 * depth]);
+        pa_store_inline((void **)&made->right, slots[2 * depth + 1]);
     } else {
         made = pa_new(node_type);
         pa_must(made, "out of memory");
@@ -59,8 +59,8 @@ static node *build_with_frames(int depth)
     children[1] = build_with_frames(depth - 1);
     node *made = pa_new(node_type);
     pa_must(made, "out of memory");
-    pa_store((void **)&made->left, children[0]);
-    pa_store((void **)&made->right, children[1]);
+    pa_store_inline((void **)&made->left, children[0]);
+    pa_store_inline((void **)&made->right, children[1]);
     pa_frame_pop(&frame);
     return made;
 }
