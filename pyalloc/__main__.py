@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: run, and bench, classes, stats, metrics, map, rss, options, doctor; each of these has --json."""
+"""``python -m pyalloc``: run, and bench, classes, stats, metrics, map, rss, options, doctor; these have --json."""
 
 from __future__ import annotations
 

@@ -115,8 +115,9 @@ def read_mem_stats() -> MemStats:
     rows: Any = _core.snapshot_rows()
     mem, gc = rows[:2]
     cycles, forced, pause_total, pause_count, last, goal = gc[:6]
-    stats = MemStats(*mem, mem[5], 0, 0, 0, 0, goal, last, pause_total, pause_count, cycles, forced, gc[-1], True,
-                     False)
+    values: list[Any] = [*mem, mem[5], 0, 0, 0, 0, goal, last, pause_total, pause_count, cycles, forced, gc[-1], True,
+                         False]
+    stats = MemStats(*values)
     object.__setattr__(stats, "_rows", rows[2:])
     return stats
 
