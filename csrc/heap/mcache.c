@@ -151,6 +151,13 @@ void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
     pa_decay_notify(&c->heap->decay);
 }
 
+void pa_mcache_free_released(pa_mcache *c, pa_span *s)
+{
+    enter_slow(c); /* keeps fork out */
+    pa_mheap_free_released_span(c->heap, s);
+    pa_lock_release(&c->slow);
+}
+
 /* An empty span of a small class. */
 static void keep_or_free(pa_mcache *c, pa_span *s)
 {

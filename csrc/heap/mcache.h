@@ -102,6 +102,8 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p);
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages);
 /* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
+/* Frees a large span all of whose pages went back to the OS already. */
+void pa_mcache_free_released(pa_mcache *c, pa_span *s);
 /* Adds, per class, the blocks that were freed but count as live in their spans: those that others freed into
  * spans of c, and those in c's outbox. Any thread; waits for c's slow paths, not for c. */
 void pa_mcache_count_pending(pa_mcache *c, uint64_t pending[PA_SIZE_CLASSES]);
