@@ -399,8 +399,8 @@ static void *free_released_on(pa_mcache *c, void *s)
     return NULL;
 }
 
-/* Copies a block of a large span to a larger one, piece by piece, and gives each piece's memory back at once: two copies
- * of hundreds of MiB are never resident together. */
+/* Copies a block of a large span to a larger one, piece by piece, and gives each piece's memory back at once: two
+ * copies of hundreds of MiB are never resident together. */
 static void *copy_and_release(pa_span *s, size_t nbytes)
 {
     unsigned char *to = malloc_large(nbytes), *from = (unsigned char *)s->base;
