@@ -16,9 +16,13 @@
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "include/pyalloc.h"
+#include "sys/vm.h"
 #include "world/roots.h"
 
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
+
+/* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
+enum { MOVE_LEAST_BYTES = 8 << 20, MOVE_PIECE_BYTES = 4 << 20 };
 
 static void *out_of_memory(void)
 {
@@ -399,6 +403,37 @@ static bool realloc_large_in_place(pa_span *s, size_t nbytes)
     return (pa_mcache_is_real(c) ? resize_on(c, &r) : pa_proc_with_orphan(resize_on, &r)) != NULL;
 }
 
+static void *free_released_on(pa_mcache *c, void *s)
+{
+    pa_mcache_free_released(c, s);
+    return NULL;
+}
+
+/* Copies a block of a large span to a larger one, piece by piece, and gives each piece's memory back at once: two
+ * copies of hundreds of MiB are never resident together. */
+static void *copy_and_release(pa_span *s, size_t nbytes)
+{
+    unsigned char *to = malloc_large(nbytes), *from = (unsigned char *)s->base;
+    if (!to)
+        return NULL;
+    bool released = true;
+    for (size_t done = 0, n; done < pa_span_bytes(s); done += n) {
+        n = pa_span_bytes(s) - done < MOVE_PIECE_BYTES ? pa_span_bytes(s) - done : MOVE_PIECE_BYTES;
+        memcpy(to + done, from + done, n);
+        released &= pa_vm_release(from + done, n);
+    }
+    if (!released) {
+        free_inline(from);
+        return to;
+    }
+    pa_mcache *c = pa_proc_attach();
+    if (pa_mcache_is_real(c))
+        free_released_on(c, s);
+    else
+        pa_proc_with_orphan(free_released_on, s);
+    return to;
+}
+
 PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
 {
     if (!p)
@@ -417,6 +452,8 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
         return p;
     if (s->size_class == 0 && nbytes > PA_SMALL_MAX_BYTES && realloc_large_in_place(s, nbytes))
         return p;
+    if (nbytes > usable && usable >= MOVE_LEAST_BYTES && pa_vm_page_size_bytes() <= PA_PAGE_BYTES)
+        return copy_and_release(s, nbytes);
     int saved_errno = errno;
     void *moved = malloc_inline(nbytes);
     if (!moved) {

@@ -18,7 +18,7 @@ struct pa_heap;
 #define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak */
 #define PA_DECAY_LEAST_BYTES (64 * PA_KIB) /* less is not worth a system call */
 #define PA_DECAY_PIECE_BYTES (32 * PA_MIB) /* released in one go */
-#define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* the same by a slow path that was long awaited: the next may be, too */
+#define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* by a slow path that was long awaited: the next may be, too */
 #define PA_DECAY_NEVER UINT64_MAX
 
 typedef struct pa_decay {

@@ -123,7 +123,7 @@ static void adapt_bin_cap(pa_mcache *c)
         cap = PA_BIN_CAP_MAX_PAGES;
     c->bin_cap_pages = cap;
     pa_owner_set(&c->bin_room_pages, cap - pages);
-    pa_owner_set(&c->bin_wants, c->bin_wants / 2); /* a batch of n that is freed at once may double the cap about log n times */
+    pa_owner_set(&c->bin_wants, c->bin_wants / 2); /* n freed at once may double the cap about log n times */
 }
 
 /* The span freed last is kept even if it is larger than the cap: the likeliest to be wanted again. */
@@ -149,6 +149,13 @@ void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
     decay(c); /* a thread that only frees comes through here and nowhere else */
     pa_lock_release(&c->slow);
     pa_decay_notify(&c->heap->decay);
+}
+
+void pa_mcache_free_released(pa_mcache *c, pa_span *s)
+{
+    enter_slow(c); /* keeps fork out */
+    pa_mheap_free_released_span(c->heap, s);
+    pa_lock_release(&c->slow);
 }
 
 /* An empty span of a small class. */
@@ -438,8 +445,8 @@ static bool has_block(pa_span *s)
     return pa_span_carve(s);
 }
 
-/* Small programs use many classes for a block or two: those come from a larger class that has a page already, at most
- * twice the size and aligned as well (memalign relies on that). Class 1 is the one that is not aligned to 16. */
+/* Small programs use many classes for a block or two: those come from a larger class that has a page already, at
+ * most twice the size and aligned as well (memalign relies on that). */
 static pa_span *borrow(pa_mcache *c, unsigned size_class)
 {
     size_t size = pa_class_object_bytes[size_class], align = size & -size;
@@ -505,19 +512,18 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
-    pa_span *s = NULL;
     if (align_pages == 1 && pa_mcache_enter(c)) {
-        s = bin_take(c, npages, npages + npages / 8);
+        pa_span *binned = bin_take(c, npages, npages + npages / 8);
         pa_mcache_leave(c);
+        if (binned)
+            return binned;
     }
-    if (s)
-        return s;
     pa_decay_notify(&c->heap->decay);
     enter_slow(c);
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     give_up_idle(c, npages);
-    s = pa_mheap_alloc_span(c->heap, npages, align_pages);
+    pa_span *s = pa_mheap_alloc_span(c->heap, npages, align_pages);
     if (!s) {
         give_up_all(c);
         s = pa_mheap_alloc_span(c->heap, npages, align_pages);

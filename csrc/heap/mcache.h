@@ -103,6 +103,8 @@ void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p);
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages);
 /* Frees a span of more than 512 pages, or drains the bins because s made them too full. */
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s);
+/* Frees a large span all of whose pages went back to the OS already. */
+void pa_mcache_free_released(pa_mcache *c, pa_span *s);
 /* Grows a large block in place, false when the pages behind it are taken; or cuts it. */
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages);
 /* Gives back what can be had without breaking up spans in use (bins, page stock, empty spans, those of

@@ -330,6 +330,17 @@ void pa_mheap_free_span(pa_heap *h, pa_span *s)
     pa_mheap_free_span_list(h, s);
 }
 
+void pa_mheap_free_released_span(pa_heap *h, pa_span *s)
+{
+    size_t nbytes = pa_span_bytes(s);
+    unpublish(h, s);
+    pa_lock_acquire(&h->lock);
+    pa_pagealloc_free_scavenged(&h->pages, s->base, s->npages);
+    pa_fixalloc_free_locked(&h->span_headers, s);
+    h->released_bytes_total += nbytes;
+    pa_lock_release(&h->lock);
+}
+
 void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
 {
     if (!first)

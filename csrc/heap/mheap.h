@@ -22,6 +22,8 @@ pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages);
 pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages);
 /* Gives the pages and the header back. Nobody may hold the span. */
 void pa_mheap_free_span(pa_heap *h, pa_span *s);
+/* The same for one all of whose pages pa_vm_release took. */
+void pa_mheap_free_released_span(pa_heap *h, pa_span *s);
 /* The same for a list linked through next; takes the lock once. */
 void pa_mheap_free_span_list(pa_heap *h, pa_span *first);
 /* Grows a large span in place by the pages right behind it; false when they are not free. */

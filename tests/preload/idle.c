@@ -131,7 +131,8 @@ static void wait_for_silence(void)
 
 /* ---- Threads that fall asleep ---- */
 
-enum { SLEEPERS = 8, LARGE = 40, LARGE_BYTES = 64 << 10, SMALL = 30000, SMALL_BYTES = 48, SLEEPER_MAY_KEEP = 256 << 10 };
+enum { SLEEPERS = 8, LARGE = 40, LARGE_BYTES = 64 << 10, SMALL = 30000, SMALL_BYTES = 48 };
+enum { SLEEPER_MAY_KEEP = 256 << 10 };
 
 static struct sleeper {
     sem_t asleep;

@@ -8,6 +8,8 @@
  */
 #include "stress.h"
 
+#include "sys/vm.h"
+
 static void grows_in_place(void)
 {
     /* Nothing is allocated behind the block, so that doubling never has to move it. */
@@ -44,6 +46,39 @@ static void moves_when_blocked(void)
     pattern_verify(wall, 64 * PA_KIB, 64 * PA_KIB, 8);
     pa_free(q);
     pa_free(wall);
+}
+
+/* Blocks of which the next behind is taken: two copies are never resident together, and when the OS refuses memory,
+ * or to take some back, the bytes are still all there. */
+static void huge_ones_move_in_pieces(void)
+{
+    const size_t nbytes = 96 * PA_MIB;
+    for (long nth = 0; nth < 30; nth = nth ? nth + 4 : 1) {
+        unsigned char *p = pa_malloc(nbytes), *behind = pa_malloc(PA_MIB);
+        REQUIRE(p && behind);
+        for (size_t i = 0; i < nbytes; i += 4096)
+            *(size_t *)(p + i) = i;
+        pa_mem_stats before = stats_now();
+        pa_vm_inject_failure(nth);
+        unsigned char *q = pa_realloc(p, nbytes + 16 * PA_MIB);
+        pa_vm_inject_failure(0);
+        REQUIRE(q || (nth && errno == ENOMEM));
+        unsigned char *now = q ? q : p;
+        for (size_t i = 0; i < nbytes; i += 4096)
+            REQUIRE(*(size_t *)(now + i) == i, "at %zu after failure %ld", i, nth);
+        REQUIRE(q != p && pa_owns(p) == !q);
+        pa_mem_stats after = stats_now();
+        REQUIRE(nth || after.heap_sys - after.heap_released <= before.heap_sys - before.heap_released + 17 * PA_MIB,
+                "the old block stayed resident");
+        unsigned char *fresh = pa_calloc(1, nbytes); /* may be where it was: released pages must count as zero */
+        REQUIRE(fresh);
+        for (size_t i = 0; i < nbytes; i += 4096)
+            REQUIRE(fresh[i] == 0, "at %zu", i);
+        pa_free(fresh);
+        pa_free(now);
+        pa_free(behind);
+        heap_must_be_empty();
+    }
 }
 
 static void refusals_keep_the_block(void)
@@ -112,6 +147,7 @@ int main(int argc, char **argv)
     long rounds = argument(argc, argv, 1, 20000);
     grows_in_place();
     moves_when_blocked();
+    huge_ones_move_in_pieces();
     refusals_keep_the_block();
     small_in_place();
     random_walk(rounds, (uint64_t)argument(argc, argv, 2, 1));

@@ -52,7 +52,7 @@ def test_a_peak_between_two_looks_counts():
 
 
 def test_idle_memory_goes_in_a_few_looks():
-    """After the peak is forgotten, every look releases three quarters of what is too much; RSS is close to live 5 s later."""
+    """Once the peak is forgotten, a look releases three quarters of what is too much; RSS is close to live then."""
     x = ffi.new("pa_xdecay *")
     assert look(x, 0, 1000 * MIB, 0) == 0
     free, history = 900 * MIB, []
