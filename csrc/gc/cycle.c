@@ -171,7 +171,8 @@ static uint64_t unmanaged_bytes(void)
 {
     pa_heap *h = &pa_the_heap;
     uint64_t pages = atomic_load(&h->inuse_pages) - atomic_load(&h->managed_pages);
-    return (pages << PA_PAGE_SHIFT) + pa_racy_load(&h->offheap.sys_bytes);
+    return (pages << PA_PAGE_SHIFT) + pa_racy_load(&h->offheap.sys_bytes) + pa_racy_load(&h->side_bytes) +
+           pa_racy_load(&h->pages.metadata_bytes); /* heap/release.c counts the same */
 }
 
 void pa_gc_commit_locked(void)
