@@ -109,7 +109,8 @@ static uint64_t work(pa_heap *h, uint64_t now_ns, unsigned percent, bool *stuck,
     *stuck = piece && released == 0;
     if (*stuck)
         d->owed_bytes = 0;
-    *rest_ns = d->owed_bytes ? pa_pace_rest_ns(&the.pace, now_ns, percent) : the.next_look_ns - now_ns;
+    uint64_t until_look_ns = the.next_look_ns > now_ns ? the.next_look_ns - now_ns : 0;
+    *rest_ns = d->owed_bytes ? pa_pace_rest_ns(&the.pace, now_ns, percent) : until_look_ns;
     pa_lock_release(&d->lock);
     return released;
 }
