@@ -45,6 +45,7 @@ static void open_report(void)
 static __attribute__((constructor)) void start(void)
 {
     pa_options_load();
+    pa_the_heap.lock.rank = PA_RANK_MHEAP; /* the limit and the thread are asked for before there is a heap */
     if (pa_the_options.stats_at_exit)
         open_report();
     if (pa_the_options.memlimit != PA_OFF_BYTES)

@@ -187,8 +187,7 @@ static void notify(void)
 
 void pa_scavenge_enable(void)
 {
-    pa_proc_attach(); /* the heap must be there */
-    if (!pa_the_heap.initialised || atomic_exchange(&the.enabled, true))
+    if (atomic_exchange(&the.enabled, true))
         return;
     pa_the_heap.decay.notify = notify;
     ask_to_be_told(&pa_the_heap);

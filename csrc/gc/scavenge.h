@@ -4,8 +4,8 @@
 
 #include "base/config.h"
 
-/* Asks for the thread: it starts when 4 MiB are free and still backed, and again so in a fork child. More
- * calls do nothing. */
+/* Asks for the thread: it starts when 4 MiB are free and still backed, and again so in a fork child. The
+ * heap need not be there yet. More calls do nothing. */
 void pa_scavenge_enable(void);
 /* Is it there? And how often did it wake up and look? For tests and reports. */
 bool pa_scavenge_is_running(void);
