@@ -47,7 +47,7 @@ def set_gc_percent(percent: Union[int, str, None]) -> int:
 
 
 def set_memory_limit(limit: Union[int, str, None]) -> int:
-    """Sets a soft limit on all memory of pyalloc: free pages go back and the collector works harder rather than pass it.
+    """Sets a soft limit on all memory of pyalloc: free pages go back and the collector works harder near it.
 
     From 95 % of it on free pages are released in the background; an allocation that would pass it releases free pages
     first, at the cost of at most half of a processor.  It never makes an allocation fail: a program that needs more

@@ -18,7 +18,7 @@ def stats():
     out = pyalloc.ffi.new("pa_scavenge_stats *")
     pyalloc.lib.pa_read_scavenge_stats(out)
     return out
-# Left of a burst by the thread: 1 MiB that any heap may keep, and up to 4 MiB in the bins of the thread that dropped it.
+# Left of a burst: 1 MiB that any heap may keep, and up to 4 MiB in the bins of the thread that dropped it.
 def anonymous():
     return pyalloc.rss().anonymous / MIB
 def burst(mib):
