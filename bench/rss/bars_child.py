@@ -48,7 +48,7 @@ def watch_return(pyalloc, before: float, top: float) -> dict[str, float]:
         """The largest share of a processor over any 5 s, in %."""
         shares = [0.0]
         for when, _, cpu in rows:
-            later = [row for row in rows if row[0] <= when + 5.05]
+            later = [row for row in rows if row[0] <= when + 5]
             shares.append((later[-1][2] - cpu) / 5 * 100)
         return max(shares)
 

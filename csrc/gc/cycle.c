@@ -20,6 +20,7 @@
 
 #include "base/yield.h"
 #include "gc/barrier.h"
+#include "gc/scavenge.h"
 #include "heap/special.h"
 #include "include/pyalloc.h"
 #include "sys/clock.h"
@@ -412,6 +413,7 @@ static void *driver(void *unused)
         if (take_request(&forced, &batch, &periodic)) {
             run_cycle(forced, batch);
             sweep_in_background(false);
+            pa_scavenge_after_sweep();
         } else {
             pa_thread_wait(&gc->driver_word, word, periodic ? (int64_t)PERIOD_SECONDS * 1000000000 : -1);
         }

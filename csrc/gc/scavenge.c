@@ -163,14 +163,10 @@ static void child(void)
     ask_to_be_told(&pa_the_heap);
 }
 
-/* Starts or wakes the thread. From slow paths, outside every lock; a thread without a P may hold the orphan's. */
-static void notify(void)
+/* Starts or wakes the thread. No lock held. */
+static void start_or_wake(void)
 {
     pa_decay *d = &pa_the_heap.decay;
-    if (!pa_mcache_is_real(pa_current_mcache)) {
-        atomic_store_explicit(&d->notify_due, true, memory_order_release); /* somebody else will */
-        return;
-    }
     if (atomic_exchange(&the.running, true)) {
         atomic_fetch_add(&the.word, 1);
         pa_thread_wake_all(&the.word);
@@ -183,6 +179,22 @@ static void notify(void)
     atomic_store_explicit(&d->background, started, memory_order_relaxed);
     atomic_store(&the.running, started); /* if not: slow paths go on releasing */
     errno = saved_errno;
+}
+
+/* From slow paths, which may belong to a thread without a P: it holds the orphan's lock, and to start a thread
+ * allocates. */
+static void notify(void)
+{
+    if (pa_mcache_is_real(pa_current_mcache))
+        start_or_wake();
+    else /* somebody else will */
+        atomic_store_explicit(&pa_the_heap.decay.notify_due, true, memory_order_release);
+}
+
+void pa_scavenge_after_sweep(void)
+{
+    if (atomic_exchange_explicit(&pa_the_heap.decay.notify_due, false, memory_order_acquire))
+        start_or_wake();
 }
 
 void pa_scavenge_enable(void)

@@ -12,6 +12,8 @@ bool pa_scavenge_is_running(void);
 uint64_t pa_scavenge_looks(void);
 /* Processor time that it used, ns. */
 uint64_t pa_scavenge_cpu_ns(void);
+/* A collection freed pages, and no slow path of malloc or free may follow: wakes or starts the thread. No lock held. */
+void pa_scavenge_after_sweep(void);
 /* The memory limit was set: releases what is over it, and wakes the thread if it has something to do. The heap is
  * there; no lock held. */
 void pa_scavenge_limit_changed(void);

@@ -291,3 +291,18 @@ pyalloc.collect()
 pyalloc.free_os_memory()
 assert heap("AnonHugePages") == 0 and heap("Rss") <= 0.5, (heap("AnonHugePages"), heap("Rss"))
 """, PYALLOC_BACKGROUND="0")
+
+
+def test_managed_objects_go_back_after_one_collection(run_python):
+    """No call of malloc or free follows the collection: the collector itself wakes the thread."""
+    python(run_python, """
+before = anonymous()
+blocks = pyalloc.ref_array(2000)
+for i in range(2000):
+    blocks[i] = pyalloc.managed_bytes(65_000)
+    ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(blocks[i])), 1, 65_000)
+assert anonymous() - before > 120
+blocks = None
+pyalloc.collect()
+until(lambda: anonymous() - before < 25)        # the rest: side tables, and what any heap may keep
+""")
