@@ -77,6 +77,7 @@ from pyalloc._gc import (
     read_gc_stats,
     set_gc_mode,
     set_gc_percent,
+    set_madvdontneed,
     set_memory_limit,
 )
 from pyalloc._heapmap import ArenaMap, HeapMap, heap_map
@@ -145,6 +146,7 @@ __all__ = [
     "rss",
     "set_gc_mode",
     "set_gc_percent",
+    "set_madvdontneed",
     "set_memory_limit",
     "size_classes",
     "uint16",

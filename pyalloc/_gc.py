@@ -47,7 +47,11 @@ def set_gc_percent(percent: Union[int, str, None]) -> int:
 
 
 def set_memory_limit(limit: Union[int, str, None]) -> int:
-    """Sets a soft limit on all memory of pyalloc: the collector works harder rather than pass it.
+    """Sets a soft limit on all memory of pyalloc: free pages go back and the collector works harder near it.
+
+    From 95 % of it on free pages are released in the background; an allocation that would pass it releases free pages
+    first, at the cost of at most half of a processor.  It never makes an allocation fail: a program that needs more
+    goes on, and pa_read_scavenge_stats() says so (over_limit).
 
     limit: bytes, "512MiB", "80%" (of the memory that this process may use: its cgroup's limit or the machine's),
     "auto" (0.9 of its cgroup's limit, none when there is none), "off", or None, which only asks.  Returns the
@@ -109,6 +113,17 @@ def cgroup_limit(root: Path = Path("/")) -> Optional[int]:
             if text.isdigit() and int(text) < 2**60:  # version 1 writes "none" as a number near 2**63
                 found.append(int(text))
     return min(found, default=None)
+
+
+def set_madvdontneed(on: Optional[bool]) -> bool:
+    """Chooses how free pages are given back to the operating system, from now on.
+
+    True, the default: MADV_DONTNEED; they leave the resident set at once.  False: MADV_FREE (Linux 4.5); they leave it
+    when the operating system needs them, a reuse before that costs no page fault, and until then rss() counts them in
+    rss and shows them as lazy_free.  Where the kernel refuses MADV_FREE, MADV_DONTNEED is used.  None only asks.
+    Returns the previous setting.  Any thread.  Go counterpart: GODEBUG=madvdontneed=1.
+    """
+    return bool(_core.set_madvdontneed(-1 if on is None else int(bool(on))))
 
 
 def set_gc_mode(mode: str) -> str:

@@ -9,6 +9,7 @@
 #include "api/report.h"
 #include "base/options.h"
 #include "gc/gc.h"
+#include "gc/scavenge.h"
 #include "include/pyalloc.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
@@ -94,9 +95,12 @@ PA_EXPORT int64_t pa_set_memory_limit(int64_t nbytes)
     uint64_t before = gc->pacer.memory_limit;
     if (nbytes >= 0) {
         gc->pacer.memory_limit = nbytes == INT64_MAX ? UINT64_MAX : (uint64_t)nbytes;
+        pa_limit_set(&pa_the_heap, gc->pacer.memory_limit);
         pa_gc_commit_locked();
     }
     pa_lock_release(&gc->lock);
+    if (nbytes >= 0 && pa_the_heap.initialised)
+        pa_scavenge_limit_changed();
     return before > INT64_MAX ? INT64_MAX : (int64_t)before;
 }
 

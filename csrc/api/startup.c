@@ -1,10 +1,10 @@
 /* startup.c - what happens when the library is loaded and when the process exits.
  *
- * The constructor reads the options (base/options.h) and asks for the background thread; allocation does not
- * wait for it.  The destructor writes the summary that PYALLOC_STATS_AT_EXIT asks for: the library depends
- * on the C library only, so it runs after nearly everybody else's.  Programs close their stderr before that
- * (coreutils do), so a duplicate is made at start, only when the option is on; a daemon may close that too and
- * reuse its number, so it must still be the same file at the end.
+ * The constructor reads the options (base/options.h), sets the memory limit and asks for the background thread;
+ * allocation does not wait for it.  The destructor writes the summary that PYALLOC_STATS_AT_EXIT asks for: the
+ * library depends on the C library only, so it runs after nearly everybody else's.  Programs close their stderr
+ * before that (coreutils do), so a duplicate is made at start, only when the option is on; a daemon may close that
+ * too and reuse its number, so it must still be the same file at the end.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -14,6 +14,7 @@
 #include "base/options.h"
 #include "gc/scavenge.h"
 #include "include/pyalloc.h"
+#include "world/proc.h"
 
 enum { LEAST_FD = 200 }; /* above what shells and their scripts number themselves */
 
@@ -44,10 +45,21 @@ static void open_report(void)
 static __attribute__((constructor)) void start(void)
 {
     pa_options_load();
+    pa_the_heap.lock.rank = PA_RANK_MHEAP; /* the limit and the thread are asked for before there is a heap */
     if (pa_the_options.stats_at_exit)
         open_report();
+    if (pa_the_options.memlimit != PA_OFF_BYTES)
+        pa_limit_set(&pa_the_heap, (uint64_t)pa_the_options.memlimit);
     if (pa_the_options.background)
         pa_scavenge_enable();
+}
+
+PA_EXPORT bool pa_start_background(void)
+{
+    if (pa_options_is_set(&pa_the_options.background) && !pa_the_options.background)
+        return false;
+    pa_scavenge_enable();
+    return true;
 }
 
 static __attribute__((destructor)) void finish(void)

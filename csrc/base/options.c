@@ -324,3 +324,12 @@ bool pa_options_row(unsigned i, pa_option_row *out)
     out->source = sources[i] ? sources[i] : "default";
     return true;
 }
+
+bool pa_options_is_set(const int64_t *field)
+{
+    size_t offset = (size_t)((const char *)field - (const char *)&pa_the_options);
+    for (unsigned i = 0; i < PA_OPTION_COUNT + PA_DEBUG_KEY_COUNT; i++)
+        if ((i < PA_OPTION_COUNT ? table[i].offset : debug_keys[i - PA_OPTION_COUNT].offset) == offset)
+            return sources[i] != NULL;
+    return false;
+}

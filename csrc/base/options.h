@@ -15,7 +15,7 @@
 /* X(field, NAME, TYPE, value, default as text, Go's variable that holds when ours is absent, documentation) */
 #define PA_OPTIONS(X)                                                                                        \
     X(background, "PYALLOC_BACKGROUND", BOOL, 0, "0", NULL,                                                  \
-      "start a thread that gives idle memory back, once the heap has freed 4 MiB")                           \
+      "1: start a thread that gives idle memory back, once the heap has freed 4 MiB; 0: not even in Python")  \
     X(stats_at_exit, "PYALLOC_STATS_AT_EXIT", BOOL, 0, "0", NULL,                                            \
       "write a summary of the heap to stderr when the process exits")                                        \
     X(decay_ms, "PYALLOC_DECAY_MS", MS, 500, "500", NULL,                                                    \
@@ -74,6 +74,9 @@ typedef struct pa_option_row {
 } pa_option_row;
 
 bool pa_options_row(unsigned i, pa_option_row *out);
+
+/* Did the environment set this field of pa_the_options? */
+bool pa_options_is_set(const int64_t *field);
 
 /* One value of a type by its name ("BOOL", ...); false when it is malformed. */
 bool pa_option_value(const char *type, const char *text, int64_t *out);

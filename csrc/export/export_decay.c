@@ -38,7 +38,7 @@ void pa_xdecay_look(pa_xdecay *x, uint64_t now_ns, uint64_t inuse, uint64_t peak
 uint64_t pa_xdecay_take_piece(pa_xdecay *x)
 {
     pa_decay d = unpack(x);
-    uint64_t piece = pa_decay_take_piece(&d, PA_DECAY_PIECE_BYTES);
+    uint64_t piece = pa_decay_take(&d, PA_DECAY_PIECE_BYTES);
     pack(x, &d);
     return piece;
 }

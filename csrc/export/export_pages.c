@@ -113,6 +113,16 @@ uintptr_t pa_xpages_find_backed(pa_xpages *x, size_t max_pages, size_t align_pag
     return pa_pagealloc_find_backed(&x->pages, max_pages, align_pages, below, npages);
 }
 
+uintptr_t pa_xpages_find_dense(pa_xpages *x, size_t min_pages, size_t max_pages, uintptr_t below, size_t *npages)
+{
+    return pa_pagealloc_find_dense(&x->pages, min_pages, max_pages, 1, below, npages);
+}
+
+void pa_xpages_widen(pa_xpages *x, uintptr_t *addr, size_t *npages, size_t block_pages)
+{
+    pa_pagealloc_widen(&x->pages, addr, npages, block_pages);
+}
+
 pa_xcounters pa_xpages_counters(pa_xpages *x)
 {
     const pa_pagealloc *p = &x->pages;

@@ -20,6 +20,7 @@
 
 #include "base/yield.h"
 #include "gc/barrier.h"
+#include "gc/scavenge.h"
 #include "heap/managed.h"
 #include "heap/special.h"
 #include "include/pyalloc.h"
@@ -187,7 +188,8 @@ static uint64_t unmanaged_bytes(void)
 {
     pa_heap *h = &pa_the_heap;
     uint64_t pages = atomic_load(&h->inuse_pages) - atomic_load(&h->managed_pages);
-    return (pages << PA_PAGE_SHIFT) + pa_racy_load(&h->offheap.sys_bytes);
+    return (pages << PA_PAGE_SHIFT) + pa_racy_load(&h->offheap.sys_bytes) + pa_racy_load(&h->side_bytes) +
+           pa_racy_load(&h->pages.metadata_bytes); /* heap/release.c counts the same */
 }
 
 void pa_gc_commit_locked(void)
@@ -427,6 +429,7 @@ static void *driver(void *unused)
         if (take_request(&forced, &batch, &periodic)) {
             run_cycle(forced, batch);
             sweep_in_background(false);
+            pa_scavenge_after_sweep();
         } else {
             pa_thread_wait(&gc->driver_word, word, periodic ? (int64_t)PERIOD_SECONDS * 1000000000 : -1);
         }

@@ -1,9 +1,11 @@
 /* scavenge.c - drives the release of idle memory from a thread of our own.
  *
- * Owns the thread and the word it sleeps on.  What to release is heap/decay.c's policy; this is when.  While
- * something is free beyond what an idle heap may keep, the thread looks every PYALLOC_DECAY_MS and works in
- * pieces, at most 2 % of one processor averaged over 5 s, 1 % once less than 256 MiB is left.  Otherwise it
- * sleeps without a timeout until a free makes it so again (pa_decay.notify): an idle process has no wake-ups.
+ * Owns the thread, its pace and the word it sleeps on.  What to release is heap/decay.c's policy; this is when.
+ * While something is free beyond what an idle heap may keep, or near the memory limit, the thread looks every
+ * PYALLOC_DECAY_MS and works in pieces, paced by what they cost in its own processor time (heap/pace.h): at most
+ * 2 % of one processor averaged over 5 s, 1 % once less than 256 MiB is left.  Otherwise it sleeps without a
+ * timeout until a free makes it so again (pa_decay.notify): an idle process has no wake-ups.  When the OS refuses
+ * what is free (locked memory), it sleeps until more is free than that.
  *
  * The thread starts from a slow path, outside every lock, with all signals blocked, and never allocates.  A
  * piece is released under the decay lock, which fork takes: a child never sees pages that are on their way.
@@ -22,7 +24,6 @@
 #include "world/proc.h"
 
 enum { FIRST_PAGES = 512 /* 4 MiB */, PERCENT = 2, PERCENT_LATER = 1 };
-#define AVERAGE_NS ((int64_t)5000000000)
 #define LITTLE_LEFT_BYTES (256 * PA_MIB)
 
 static struct {
@@ -30,8 +31,11 @@ static struct {
     _Atomic uint32_t word;
     /* Set by the one starter, cleared in a fork child and when the OS gives no thread. */
     _Atomic bool running;
-    _Atomic uint64_t looks; /* written by the thread, read racily */
+    _Atomic bool enabled;   /* somebody asked for the thread; set once */
+    _Atomic uint64_t looks, cpu_ns; /* written by the thread, read racily */
     bool fork_handled;      /* written by the starter only */
+    pa_pace pace;           /* the thread's */
+    uint64_t next_look_ns;  /* the thread's */
 } the;
 
 /* Free and backed pages that even an idle heap may keep. */
@@ -41,13 +45,20 @@ static uint64_t idle_allowance_pages(pa_heap *h)
     return (pa_decay_allowance(inuse_bytes, inuse_bytes) + PA_DECAY_LEAST_BYTES) >> PA_PAGE_SHIFT;
 }
 
-/* True when nothing will have to be released unless more is freed; then asks to be told of that. */
-static bool may_sleep(pa_heap *h)
+/* True when nothing will have to be released unless more is freed; then asks to be told of that. stuck: the OS
+ * refused everything. *left_bytes: what the heap has too much in the end, without another peak. */
+static bool may_sleep(pa_heap *h, bool stuck, uint64_t *left_bytes)
 {
     pa_lock_acquire(&h->lock);
-    uint64_t allowed = idle_allowance_pages(h);
-    bool idle = h->pages.free_pages - h->pages.scavenged_pages <= allowed;
+    uint64_t allowed = idle_allowance_pages(h), free_backed = h->pages.free_pages - h->pages.scavenged_pages;
+    bool limited = pa_limit_above_goal_locked(h) >= PA_DECAY_LEAST_BYTES &&
+                   free_backed >= PA_DECAY_LEAST_BYTES >> PA_PAGE_SHIFT;
+    bool idle = stuck || (free_backed <= allowed && !limited);
+    if (stuck && allowed < free_backed)
+        allowed = free_backed;
     h->decay.notify_above_pages = idle ? allowed : 0;
+    h->decay.stuck = stuck;
+    *left_bytes = free_backed > allowed ? (free_backed - allowed) << PA_PAGE_SHIFT : 0;
     pa_lock_release(&h->lock);
     return idle;
 }
@@ -55,82 +66,81 @@ static bool may_sleep(pa_heap *h)
 /* Go's line: work since the last line, bytes of address space released now, share of the backed heap in use. */
 static void trace(pa_heap *h, uint64_t piece_bytes)
 {
+    static uint64_t eager_before; /* the thread's */
     char room[160];
     pa_lock_acquire(&h->lock);
     uint64_t released_pages = h->pages.scavenged_pages;
     uint64_t inuse_pages = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
     uint64_t backed_pages = (h->arena_count << (PA_ARENA_SHIFT - PA_PAGE_SHIFT)) - released_pages;
+    uint64_t eager_bytes = h->release.bytes[PA_RELEASE_LIMIT];
     pa_lock_release(&h->lock);
     pa_text t = PA_TEXT(room);
     pa_text_str(&t, "scav ");
     pa_text_uint(&t, piece_bytes / PA_KIB, 10);
-    pa_text_str(&t, " KiB work (bg), 0 KiB work (eager), ");
+    pa_text_str(&t, " KiB work (bg), ");
+    pa_text_uint(&t, (eager_bytes - eager_before) / PA_KIB, 10);
+    pa_text_str(&t, " KiB work (eager), ");
     pa_text_uint(&t, (released_pages << PA_PAGE_SHIFT) / PA_KIB, 10);
     pa_text_str(&t, " KiB now, ");
     pa_text_uint(&t, backed_pages ? inuse_pages * 100 / backed_pages : 100, 10);
     pa_text_str(&t, "% util");
     pa_text_write_line(&t, STDERR_FILENO);
+    eager_before = eager_bytes;
 }
 
-/* One piece, and a look before it when the last is done. Returns the bytes released; *left_bytes: of that look. */
-static uint64_t work(pa_heap *h, uint64_t now_ns, uint64_t *left_bytes)
+static uint64_t interval_ns(void)
+{
+    return (uint64_t)(pa_the_options.decay_ms ? pa_the_options.decay_ms : 500) * 1000000;
+}
+
+/* A look when it is time and the last one is done with, and one piece, as large as the pace allows. *stuck: there was
+ * a piece and the OS refused all of it. Returns the bytes released; *rest_ns: until there is something to do. */
+static uint64_t work(pa_heap *h, uint64_t now_ns, unsigned percent, bool *stuck, uint64_t *rest_ns)
 {
     pa_decay *d = &h->decay;
     pa_lock_acquire(&d->lock);
-    if (d->owed_bytes == 0)
+    if (d->owed_bytes == 0 && now_ns >= the.next_look_ns) {
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
-    uint64_t piece = pa_decay_take_piece(d, PA_DECAY_PIECE_BYTES), released = piece ? pa_mheap_release(h, piece) : 0;
-    if (released == 0) /* nothing could be released: look again later */
+        the.next_look_ns = now_ns + interval_ns();
+    }
+    uint64_t most = d->owed_bytes < PA_DECAY_PIECE_BYTES ? d->owed_bytes : PA_DECAY_PIECE_BYTES;
+    uint64_t piece = pa_decay_take(d, pa_pace_bytes(&the.pace, now_ns, percent, most));
+    uint64_t released = piece ? pa_release_pages(h, piece, PA_RELEASE_BACKGROUND) : 0;
+    *stuck = piece && released == 0;
+    if (*stuck)
         d->owed_bytes = 0;
-    *left_bytes = d->owed_bytes;
+    uint64_t until_look_ns = the.next_look_ns > now_ns ? the.next_look_ns - now_ns : 0;
+    *rest_ns = d->owed_bytes ? pa_pace_rest_ns(&the.pace, now_ns, percent) : until_look_ns;
     pa_lock_release(&d->lock);
     return released;
-}
-
-/* Processor time that may be used, saved up for at most 5 s; below 0: overdrawn. */
-typedef struct budget {
-    int64_t ns;
-    uint64_t at_ns;
-} budget;
-
-/* work_ns were used up to now. Returns how long to rest until the budget is not overdrawn. */
-static int64_t spend(budget *b, uint64_t now_ns, uint64_t work_ns, uint64_t left_bytes)
-{
-    int64_t percent = left_bytes < LITTLE_LEFT_BYTES ? PERCENT_LATER : PERCENT;
-    int64_t most = AVERAGE_NS * percent / 100;
-    int64_t passed = (int64_t)(now_ns - b->at_ns);
-    b->ns += passed > AVERAGE_NS ? most : passed * percent / 100;
-    b->ns = (b->ns < most ? b->ns : most) - (int64_t)work_ns;
-    b->at_ns = now_ns;
-    return b->ns < 0 ? -b->ns * 100 / percent : 0;
-}
-
-static void rest(int64_t ns, uint64_t left_bytes)
-{
-    int64_t interval_ns = (pa_the_options.decay_ms ? pa_the_options.decay_ms : 500) * 1000000;
-    if (left_bytes == 0 && ns < interval_ns)
-        ns = interval_ns;
-    if (ns)
-        pa_thread_wait(&the.word, atomic_load(&the.word), ns);
 }
 
 static void *scavenger(void *argument)
 {
     pa_heap *h = argument;
-    budget b = {.ns = AVERAGE_NS * PERCENT / 100, .at_ns = pa_clock_now_ns()};
+    bool stuck = false;
+    uint64_t cpu_ns = pa_clock_thread_cpu_ns();
     for (;;) {
+        uint64_t left_bytes, rest_ns;
         uint32_t seen = atomic_load(&the.word);
-        if (pa_idle_look(h, NULL, pa_clock_now_ns()) && may_sleep(h)) {
+        bool flushed = pa_idle_look(h, NULL, pa_clock_now_ns());
+        if (may_sleep(h, stuck, &left_bytes) && flushed) {
+            stuck = false;
             pa_thread_wait(&the.word, seen, -1);
             continue;
         }
-        uint64_t left_bytes, from_ns = pa_clock_now_ns();
         atomic_fetch_add_explicit(&the.looks, 1, memory_order_relaxed);
-        uint64_t released = work(h, from_ns, &left_bytes);
+        unsigned percent = left_bytes < LITTLE_LEFT_BYTES ? PERCENT_LATER : PERCENT;
+        uint64_t released = work(h, pa_clock_now_ns(), percent, &stuck, &rest_ns);
         if (released && pa_the_options.scavtrace > 0)
             trace(h, released);
-        uint64_t now_ns = pa_clock_now_ns();
-        rest(spend(&b, now_ns, now_ns - from_ns, left_bytes), left_bytes);
+        /* Everything that the thread does counts, whether it released something or not. */
+        uint64_t cpu_now_ns = pa_clock_thread_cpu_ns();
+        pa_pace_spent(&the.pace, pa_clock_now_ns(), cpu_now_ns - cpu_ns, released);
+        atomic_fetch_add_explicit(&the.cpu_ns, cpu_now_ns - cpu_ns, memory_order_relaxed);
+        cpu_ns = cpu_now_ns;
+        if (rest_ns && !stuck)
+            pa_thread_wait(&the.word, seen, (int64_t)rest_ns);
     }
     return NULL;
 }
@@ -139,6 +149,7 @@ static void ask_to_be_told(pa_heap *h)
 {
     pa_lock_acquire(&h->lock);
     h->decay.notify_above_pages = FIRST_PAGES;
+    h->decay.stuck = false;
     pa_lock_release(&h->lock);
 }
 
@@ -147,17 +158,16 @@ static void child(void)
 {
     atomic_store(&the.running, false);
     atomic_store(&pa_the_heap.decay.background, false);
+    the.pace = (pa_pace){0};
+    the.next_look_ns = 0;
+    pa_the_heap.decay.owed_bytes = 0; /* the parent's thread was to do it */
     ask_to_be_told(&pa_the_heap);
 }
 
-/* Starts or wakes the thread. From slow paths, outside every lock; a thread without a P may hold the orphan's. */
-static void notify(void)
+/* Starts or wakes the thread. No lock held. */
+static void start_or_wake(void)
 {
     pa_decay *d = &pa_the_heap.decay;
-    if (!pa_mcache_is_real(pa_current_mcache)) {
-        atomic_store_explicit(&d->notify_due, true, memory_order_release); /* somebody else will */
-        return;
-    }
     if (atomic_exchange(&the.running, true)) {
         atomic_fetch_add(&the.word, 1);
         pa_thread_wake_all(&the.word);
@@ -172,13 +182,42 @@ static void notify(void)
     errno = saved_errno;
 }
 
+/* From slow paths, which may belong to a thread without a P: it holds the orphan's lock, and to start a thread
+ * allocates. */
+static void notify(void)
+{
+    if (pa_mcache_is_real(pa_current_mcache))
+        start_or_wake();
+    else /* somebody else will */
+        atomic_store_explicit(&pa_the_heap.decay.notify_due, true, memory_order_release);
+}
+
+void pa_scavenge_after_sweep(void)
+{
+    if (atomic_exchange_explicit(&pa_the_heap.decay.notify_due, false, memory_order_acquire))
+        start_or_wake();
+}
+
 void pa_scavenge_enable(void)
 {
-    pa_proc_attach(); /* the heap must be there */
-    if (!pa_the_heap.initialised)
+    if (atomic_exchange(&the.enabled, true))
         return;
     pa_the_heap.decay.notify = notify;
     ask_to_be_told(&pa_the_heap);
+}
+
+void pa_scavenge_limit_changed(void)
+{
+    pa_heap *h = &pa_the_heap;
+    pa_lock_acquire(&h->decay.lock);
+    pa_lock_acquire(&h->lock);
+    h->decay.stuck = false;
+    uint64_t over_bytes = pa_limit_over_slow_locked(h);
+    pa_lock_release(&h->lock);
+    if (over_bytes)
+        pa_limit_obey(h, over_bytes);
+    pa_lock_release(&h->decay.lock);
+    pa_decay_notify(&h->decay);
 }
 
 bool pa_scavenge_is_running(void)
@@ -189,4 +228,9 @@ bool pa_scavenge_is_running(void)
 uint64_t pa_scavenge_looks(void)
 {
     return atomic_load_explicit(&the.looks, memory_order_relaxed);
+}
+
+uint64_t pa_scavenge_cpu_ns(void)
+{
+    return atomic_load_explicit(&the.cpu_ns, memory_order_relaxed);
 }

@@ -1,7 +1,7 @@
 /* decay.c - looks at the heap now and then, and lets go of what has been idle.
  *
  * Owns the figures in pa_heap.decay, under its lock (rank SCAVENGE).  The policy is pure (pa_decay_look); the
- * rest reads the heap and calls pa_mheap_release, which runs madvise without mheap's lock.  In slow paths the
+ * rest reads the heap and calls pa_release_pages, which runs madvise without mheap's lock.  In slow paths the
  * caller's slow-path lock is what keeps fork out while pages are on their way; the background thread
  * (gc/scavenge.c), which has none, holds our lock instead.
  *
@@ -38,11 +38,15 @@ void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
     uint64_t allowed = pa_decay_allowance(max(d->peak_bytes, d->previous_peak_bytes), v.inuse);
     uint64_t excess = v.free_backed > allowed ? v.free_backed - allowed : 0;
     d->owed_bytes = excess >= PA_DECAY_LEAST_BYTES ? excess - excess / 4 + PA_DECAY_LEAST_BYTES / 4 : 0;
+    /* Near the memory limit nothing may stay for a peak to come. */
+    uint64_t near = v.above_goal < v.free_backed ? v.above_goal : v.free_backed;
+    if (near >= PA_DECAY_LEAST_BYTES)
+        d->owed_bytes = max(d->owed_bytes, near);
 }
 
-uint64_t pa_decay_take_piece(pa_decay *d, uint64_t at_most_bytes)
+uint64_t pa_decay_take(pa_decay *d, uint64_t most_bytes)
 {
-    uint64_t piece = d->owed_bytes < at_most_bytes ? d->owed_bytes : at_most_bytes;
+    uint64_t piece = d->owed_bytes < most_bytes ? d->owed_bytes : most_bytes;
     d->owed_bytes -= piece;
     return piece;
 }
@@ -56,6 +60,7 @@ pa_decay_view pa_decay_view_of(pa_heap *h)
         .inuse = inuse << PA_PAGE_SHIFT,
         .peak_inuse = (peak > inuse ? peak : inuse) << PA_PAGE_SHIFT,
         .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
+        .above_goal = pa_limit_above_goal_locked(h),
     };
     pa_lock_release(&h->lock);
     return v;
@@ -83,12 +88,12 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
     }
-    uint64_t piece = pa_decay_take_piece(d, rare ? PA_DECAY_RARE_PIECE_BYTES : PA_DECAY_PIECE_BYTES);
+    uint64_t piece = pa_decay_take(d, rare ? PA_DECAY_RARE_PIECE_BYTES : PA_DECAY_PIECE_BYTES);
     if (d->owed_bytes) /* the next slow call takes the next piece */
         atomic_store_explicit(&d->next_ns, now_ns, memory_order_relaxed);
     pa_lock_release(&d->lock);
     if (piece)
-        pa_mheap_release(h, piece);
+        pa_release_pages(h, piece, PA_RELEASE_TICK);
 }
 
 void pa_decay_notify_slow(pa_decay *d)

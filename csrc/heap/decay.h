@@ -37,6 +37,7 @@ typedef struct pa_decay {
     _Atomic bool notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
     void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */
+    bool stuck;                  /* under mheap's lock: the OS refused what is free; the limit is no reason to wake */
 
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
     uint64_t window_ns;          /* when the current window began */
@@ -48,6 +49,7 @@ typedef struct pa_decay {
 typedef struct pa_decay_view {
     uint64_t inuse, peak_inuse; /* now, and the highest since the last look */
     uint64_t free_backed;
+    uint64_t above_goal;        /* of the memory limit (heap/release.h) */
 } pa_decay_view;
 
 /* Free and backed bytes that may stay for a peak and what is in use. */
@@ -55,7 +57,7 @@ uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes);
 /* One look: updates peaks and owed. Lock held, or nobody else has d. */
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v);
 /* The next piece of what is owed, at most so much; 0: nothing. Lock held. */
-uint64_t pa_decay_take_piece(pa_decay *d, uint64_t at_most_bytes);
+uint64_t pa_decay_take(pa_decay *d, uint64_t most_bytes);
 
 /* Reads the heap's figures and begins a new peak. Takes mheap's lock. */
 pa_decay_view pa_decay_view_of(struct pa_heap *h);

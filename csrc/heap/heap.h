@@ -8,6 +8,7 @@
 #include "heap/arena.h"
 #include "heap/decay.h"
 #include "heap/idle.h"
+#include "heap/release.h"
 #include "heap/spanlist.h"
 #include "pages/pagealloc.h"
 #include "sys/offheap.h"
@@ -64,11 +65,14 @@ typedef struct pa_heap {
     /* Every mcache, linked through next_cache. Pushed under the P list's lock with release, walked by anybody. */
     _Atomic(pa_mcache *) mcaches;
     pa_idle idle;               /* flushing those of threads that sleep */
+    pa_release release;         /* how, how much, and the memory limit */
     pa_specials specials;
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;
 
 /* Maps the first arena and reserves the tables. False when the OS refuses: may be tried again. */
 bool pa_heap_init_locked(pa_heap *h);
+/* Free or backed pages became more: tells who wants to know (pa_decay.notify_due). mheap's lock held. */
+void pa_heap_notice_idle_locked(pa_heap *h);
 
 #endif

@@ -5,8 +5,9 @@
  * Invariants: every page of an arena is in the page allocator, in one page cache, or in exactly one span;
  * inuse_pages counts the last; a free page's table entry is NULL.
  *
- * Only pa_vm_map_heap and the table commits call the OS under the lock, when the heap grows;
- * madvise runs with the lock dropped, on pages that were taken out of the bitmap first.
+ * Only pa_vm_map_heap and the table commits call the OS under the lock, when the heap grows.  Free pages go back to
+ * the OS in heap/release.c; an allocation that takes the heap over the memory limit calls that with the lock
+ * dropped, before anybody touches the new pages.
  */
 #include "heap/mheap.h"
 
@@ -17,8 +18,6 @@
 #include "heap/gcside.h"
 #include "heap/special.h"
 #include "sys/vm.h"
-
-#define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
 
 /* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
 static const uintptr_t first_arena_hint = (uintptr_t)0xc0 << 32;
@@ -165,7 +164,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     pa_owner_set(&s->base, base);
     set_npages(s, npages);
     pa_owner_set(&s->size_class, 0);
-    s->needs_zero = scavenged_pages != npages; /* released pages read zero: MADV_DONTNEED */
+    s->needs_zero = scavenged_pages != npages || !pa_release_reads_zero(h, base, npages << PA_PAGE_SHIFT);
     s->next = s->prev = NULL;
     pa_owner_set(&s->listed, 0);
     s->pins = 0;
@@ -178,12 +177,27 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     return s;
 }
 
+/* By how much must somebody give memory back before pages that were just taken are touched? */
+static uint64_t over_limit_locked(pa_heap *h)
+{
+    bool some = atomic_load_explicit(&h->release.limit_bytes, memory_order_relaxed) != 0;
+    return PA_UNLIKELY(some) ? pa_limit_over_slow_locked(h) : 0;
+}
+
+static void obey_limit(pa_heap *h, uint64_t over_bytes)
+{
+    if (PA_UNLIKELY(over_bytes))
+        pa_limit_obey(h, over_bytes);
+}
+
 static pa_span *alloc_from_stock(pa_heap *h, pa_page_stock *stock, size_t min_pages, size_t npages)
 {
     if (stock->cache.free == 0 || stock->header_count == 0) {
         pa_lock_acquire(&h->lock);
         refill_stock_locked(h, stock);
+        uint64_t over_bytes = over_limit_locked(h);
         pa_lock_release(&h->lock);
+        obey_limit(h, over_bytes);
     }
     if (stock->header_count == 0)
         return NULL;
@@ -279,7 +293,9 @@ pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages)
         return NULL;
     pa_lock_acquire(&h->lock);
     pa_span *s = alloc_span_locked(h, npages, npages, align_pages);
+    uint64_t over_bytes = over_limit_locked(h);
     pa_lock_release(&h->lock);
+    obey_limit(h, over_bytes);
     return s;
 }
 
@@ -291,16 +307,22 @@ pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, 
         return s;
     pa_lock_acquire(&h->lock);
     s = alloc_span_locked(h, min_pages, npages, 1);
+    uint64_t over_bytes = over_limit_locked(h);
     pa_lock_release(&h->lock);
+    obey_limit(h, over_bytes);
     return s;
 }
 
-/* Somebody wants to know when this much is free and backed. */
-static void notice_idle_locked(pa_heap *h)
+/* Somebody wants to know when this much is free and backed, or anything to speak of near the limit. */
+void pa_heap_notice_idle_locked(pa_heap *h)
 {
-    uint64_t above = h->decay.notify_above_pages;
-    if (PA_LIKELY(above == 0 || h->pages.free_pages - h->pages.scavenged_pages <= above))
-        return;
+    uint64_t above = h->decay.notify_above_pages, free_backed = h->pages.free_pages - h->pages.scavenged_pages;
+    if (PA_LIKELY(above == 0 || free_backed <= above)) {
+        bool limited = atomic_load_explicit(&h->release.limit_bytes, memory_order_relaxed) != 0;
+        if (PA_LIKELY(above == 0 || !limited || h->decay.stuck) ||
+            free_backed < PA_DECAY_LEAST_BYTES >> PA_PAGE_SHIFT || pa_limit_above_goal_locked(h) < PA_DECAY_LEAST_BYTES)
+            return;
+    }
     h->decay.notify_above_pages = 0;
     atomic_store_explicit(&h->decay.notify_due, true, memory_order_release);
 }
@@ -352,7 +374,7 @@ void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
         next = s->next;
         free_span_locked(h, s);
     }
-    notice_idle_locked(h);
+    pa_heap_notice_idle_locked(h);
     pa_lock_release(&h->lock);
 }
 
@@ -384,7 +406,9 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     pa_lock_acquire(&h->lock);
     bool ok = pa_pagealloc_alloc_at(&h->pages, end, more, &scavenged_pages) ||
               extend_by_arena_locked(h, end, more, &scavenged_pages);
+    uint64_t over_bytes = over_limit_locked(h);
     pa_lock_release(&h->lock);
+    obey_limit(h, over_bytes);
     if (!ok)
         return false;
     pa_span added = {.base = end, .npages = (uint32_t)more};
@@ -392,7 +416,7 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     PA_UNPOISON(end, more << PA_PAGE_SHIFT);
     set_npages(s, npages);
     s->limit = s->tail = s->base + pa_span_bytes(s);
-    if (scavenged_pages != more)
+    if (scavenged_pages != more || !pa_release_reads_zero(h, end, more << PA_PAGE_SHIFT))
         s->needs_zero = 1;
     count_inuse(h, more);
     return true;
@@ -410,7 +434,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
     pa_lock_acquire(&h->lock);
     pa_pagealloc_free(&h->pages, removed.base, fewer);
-    notice_idle_locked(h);
+    pa_heap_notice_idle_locked(h);
     pa_lock_release(&h->lock);
 }
 
@@ -425,38 +449,7 @@ void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
     pa_lock_release(&h->lock);
 }
 
-static void forbid_huge(uintptr_t run, size_t nbytes)
-{
-    uintptr_t from = pa_round_down(run, HUGE_PAGE_BYTES), to = pa_round_up(run + nbytes, HUGE_PAGE_BYTES);
-    pa_vm_huge((void *)from, to - from, false);
-}
-
 size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
 {
-    size_t os_page = pa_vm_page_size_bytes();
-    size_t align_pages = os_page > PA_PAGE_BYTES ? os_page / PA_PAGE_BYTES : 1;
-    size_t released_bytes = 0;
-    uintptr_t below = UINTPTR_MAX;
-    while (released_bytes < goal_bytes) {
-        size_t npages, left_pages = pa_div_ceil(goal_bytes - released_bytes, PA_PAGE_BYTES);
-        size_t max_pages = left_pages < PA_CHUNK_PAGES ? pa_round_up(left_pages, align_pages) : PA_CHUNK_PAGES;
-        pa_lock_acquire(&h->lock);
-        uintptr_t run = pa_pagealloc_find_backed(&h->pages, max_pages, align_pages, below, &npages);
-        pa_lock_release(&h->lock);
-        if (run == 0)
-            break;
-        size_t nbytes = npages << PA_PAGE_SHIFT;
-        bool ok = pa_vm_release((void *)run, nbytes);
-        if (ok && pa_gcside_of(run)) /* advised as huge: the kernel must not fill the hole again */
-            forbid_huge(run, nbytes);
-        pa_lock_acquire(&h->lock);
-        free_run_locked(h, run, npages, ok);
-        if (ok)
-            h->released_bytes_total += nbytes;
-        pa_lock_release(&h->lock);
-        if (ok)
-            released_bytes += nbytes;
-        below = run; /* a refused run is not tried again in this call */
-    }
-    return released_bytes;
+    return pa_release_pages(h, goal_bytes, PA_RELEASE_ASKED);
 }

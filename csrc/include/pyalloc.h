@@ -207,7 +207,8 @@ void pa_gc(void);
 /* GOGC: the heap may grow by percent of what was live; < 0 turns the collector off. Returns the previous. */
 int pa_set_gc_percent(int percent);
 /* A soft limit on all memory mapped by pyalloc less what was released, bytes; < 0 only asks. Returns the
- * previous, INT64_MAX for none. */
+ * previous, INT64_MAX for none. Near it the collector works harder, free pages are released in the background
+ * from 95 % on, and an allocation that goes over it releases free pages first. It never fails one. */
 int64_t pa_set_memory_limit(int64_t nbytes);
 
 /* The collectors of Go's history, oldest first. */
@@ -261,6 +262,33 @@ bool pa_gc_set_checkmark(bool on);
  * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
  * theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
+
+/* How free pages are given back from now on. 1: MADV_DONTNEED, they leave the resident set at once. 0: MADV_FREE (Linux
+ * 4.5), they leave it when the kernel needs them and count as resident (LazyFree) until then; where the kernel
+ * refuses that, MADV_DONTNEED. < 0 only asks. Returns the previous. Go: GODEBUG=madvdontneed. */
+int pa_set_madvdontneed(int on);
+
+/* Asks for the thread that gives idle memory back in the background; false when PYALLOC_BACKGROUND=0 forbids it. It
+ * starts once 4 MiB are free, at a call of malloc or free, with all signals blocked; in fork children again. */
+bool pa_start_background(void);
+
+/* What releasing did so far. Bytes, cumulative unless said. */
+typedef struct pa_scavenge_stats {
+    uint64_t background_bytes;  /* released by the background thread */
+    uint64_t tick_bytes;        /* by slow paths of malloc and free, because time passed; without that thread */
+    uint64_t limit_bytes;       /* by allocations that went over the memory limit */
+    uint64_t asked_bytes;       /* by pa_free_os_memory */
+    uint64_t lazy_bytes;        /* of all that, with MADV_FREE */
+    uint64_t madvise_calls, madvise_refusals; /* count */
+    uint64_t memory_limit;      /* now; UINT64_MAX: none */
+    uint64_t backed_bytes;      /* now: what counts against the limit */
+    uint64_t over_limit;        /* now: 1: over it, and there is nothing to give back */
+    uint64_t over_limit_count;  /* times that it came to that */
+    uint64_t background_running; /* now: 1: the thread is there */
+    uint64_t background_looks;  /* count of times it woke or went on */
+    uint64_t background_cpu_ns; /* processor time it used, ns */
+} pa_scavenge_stats;
+void pa_read_scavenge_stats(pa_scavenge_stats *out);
 
 /* The allocator part of Go's runtime.MemStats; bytes unless said.  See docs/statistics.md. */
 typedef struct pa_mem_stats {

@@ -28,6 +28,7 @@
 #include "sys/vm.h"
 
 enum { LEAF = PA_SUMMARY_LEVELS - 1, GROUP = 1 << PA_SUMMARY_LEVEL_BITS, REGION_ALIGN_BYTES = 65536 };
+enum { SKIP_CHUNKS = 4096 }; /* without a dense run that a search passes by before it gives up: some 10 us */
 
 static void *vm_reserve(void *context, size_t nbytes)
 {
@@ -375,8 +376,24 @@ void pa_pagealloc_free_scavenged(pa_pagealloc *p, uintptr_t addr, size_t npages)
 
 /* ---- Finding memory to release ---- */
 
+/* Free and backed pages of a chunk, at most max and, where the run has so many, at least min; 0: none. */
+static unsigned find_in_chunk(const pa_chunk *chunk, unsigned end, unsigned min, unsigned max, unsigned align,
+                              unsigned *first)
+{
+    unsigned n;
+    while ((n = pa_chunk_find_backed(chunk, end, max, align, first)) != 0 && n < min)
+        end = *first;
+    return n;
+}
+
 uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
                                    size_t *npages)
+{
+    return pa_pagealloc_find_dense(p, 1, max_pages, align_pages, below, npages);
+}
+
+uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_pages, size_t align_pages,
+                                  uintptr_t below, size_t *npages)
 {
     *npages = 0;
     if (max_pages < align_pages || p->first_chunk == p->end_chunk ||
@@ -386,24 +403,48 @@ uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t ali
     if (below < pa_page_address(p, limit))
         limit = pa_page_index(p, below);
     unsigned max = max_pages < PA_CHUNK_PAGES ? (unsigned)max_pages : (unsigned)PA_CHUNK_PAGES;
-    while (limit > p->first_chunk << PA_CHUNK_PAGES_SHIFT) {
+    unsigned min = min_pages < max ? (unsigned)min_pages : max & ~((unsigned)align_pages - 1);
+    for (unsigned skipped = 0; limit > p->first_chunk << PA_CHUNK_PAGES_SHIFT && skipped < SKIP_CHUNKS;) {
         size_t last = (limit - 1) >> PA_CHUNK_PAGES_SHIFT;
         size_t chunk = pa_scavindex_highest(&p->scavindex, p->first_chunk, last);
         if (chunk == SIZE_MAX)
             return 0;
         size_t chunk_page = chunk << PA_CHUNK_PAGES_SHIFT, in_chunk = limit - chunk_page;
         unsigned end = (unsigned)(in_chunk < PA_CHUNK_PAGES ? in_chunk : PA_CHUNK_PAGES), first;
-        unsigned n = pa_chunk_find_backed(&p->chunks[chunk], end, max, (unsigned)align_pages, &first);
+        bool worth = pa_summary_max(p->level[LEAF][chunk]) >= min;
+        unsigned n = !worth ? 0 : find_in_chunk(&p->chunks[chunk], end, min, max, (unsigned)align_pages, &first);
         if (n) {
             take(p, chunk_page + first, n);
             *npages = n;
             return pa_page_address(p, chunk_page + first);
         }
-        if (!pa_chunk_has_backed(&p->chunks[chunk]))
+        if (min > 1)
+            skipped++;
+        else if (!pa_chunk_has_backed(&p->chunks[chunk]))
             pa_scavindex_clear(&p->scavindex, chunk);
         limit = chunk_page;
     }
     return 0;
+}
+
+void pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t block_pages)
+{
+    PA_ASSERT(pa_is_pow2(block_pages) && block_pages <= PA_CHUNK_PAGES);
+    size_t first = pa_page_index(p, *addr), end = first + *npages;
+    size_t low = first & ~(block_pages - 1), high = ((end - 1) | (block_pages - 1)) + 1;
+    const uint64_t *alloc = p->chunks[first >> PA_CHUNK_PAGES_SHIFT].alloc;
+    PA_ASSERT(first >> PA_CHUNK_PAGES_SHIFT == (end - 1) >> PA_CHUNK_PAGES_SHIFT);
+    size_t from = first, to = end;
+    while (from > low && pa_bits512_count(alloc, (unsigned)((from - 1) % PA_CHUNK_PAGES), 1) == 0)
+        from--;
+    while (to < high && pa_bits512_count(alloc, (unsigned)(to % PA_CHUNK_PAGES), 1) == 0)
+        to++;
+    if (from < first)
+        take(p, from, first - from);
+    if (to > end)
+        take(p, end, to - end);
+    *addr = pa_page_address(p, from);
+    *npages = to - from;
 }
 
 /* ---- Check ---- */

@@ -70,6 +70,12 @@ void pa_pagealloc_free_scavenged(pa_pagealloc *p, uintptr_t addr, size_t npages)
  * backed pages are only misaligned stay in the scavenge index. */
 uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
                                    size_t *npages);
+/* The same for runs of at least min_pages (or max_pages, if that is less); may give up after many chunks without. */
+uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_pages, size_t align_pages,
+                                  uintptr_t below, size_t *npages);
+/* A run that find_* took out: takes the free pages around it too, backed or not, as far as the aligned blocks of
+ * block_pages (a power of two <= 512) that it touches. */
+void pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t block_pages);
 
 /* Recomputes everything; false: *broken (may be NULL) names the first broken invariant. */
 bool pa_pagealloc_check(const pa_pagealloc *p, const char **broken);

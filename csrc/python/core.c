@@ -104,5 +104,6 @@ PyMODINIT_FUNC PyInit__core(void)
         Py_DECREF(module);
         return NULL;
     }
+    pa_start_background();
     return module;
 }

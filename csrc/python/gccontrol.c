@@ -66,6 +66,12 @@ static PyObject *py_set_trace(PyObject *module, PyObject *arg)
     return set_int(arg, pa_set_gctrace);
 }
 
+static PyObject *py_set_madvdontneed(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    return set_int(arg, pa_set_madvdontneed);
+}
+
 static PyObject *py_set_limit(PyObject *module, PyObject *arg)
 {
     (void)module;
@@ -115,6 +121,8 @@ static PyObject *py_pauses(PyObject *module, PyObject *unused)
 PyMethodDef pa_gccontrol_methods[] = {
     {"gc_collect", py_collect, METH_NOARGS, gc_collect_doc},
     {"gc_set_percent", py_set_percent, METH_O, gc_set_percent_doc},
+    {"set_madvdontneed", py_set_madvdontneed, METH_O,
+     "set_madvdontneed($module, on, /)\n--\n\nSee pyalloc.set_madvdontneed(); -1 only asks."},
     {"gc_set_memory_limit", py_set_limit, METH_O, gc_set_memory_limit_doc},
     {"gc_set_mode", py_set_mode, METH_O, gc_set_mode_doc},
     {"gc_set_trace", py_set_trace, METH_O, gc_set_trace_doc},

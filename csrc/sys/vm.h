@@ -37,6 +37,11 @@ uintptr_t pa_vm_map_heap(uintptr_t hint, size_t nbytes, size_t align);
 void pa_vm_unmap(void *addr, size_t nbytes);
 /* Gives the pages back: MADV_DONTNEED (they read zero after). False when the kernel refused. */
 bool pa_vm_release(void *addr, size_t nbytes);
+/* The same with MADV_FREE: the kernel takes the pages when it needs them, until then they keep their content, and a
+ * write keeps them for good. LAZY: may read old data; ZEROED: there is no MADV_FREE here (Linux before 4.5, some
+ * file systems' memory), MADV_DONTNEED was used. */
+typedef enum pa_vm_given { PA_VM_REFUSED, PA_VM_ZEROED, PA_VM_LAZY } pa_vm_given;
+pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes);
 /* Asks for (true) or forbids (false) transparent huge pages in a ready region. Best effort. */
 void pa_vm_huge(void *addr, size_t nbytes, bool want);
 /* mmap calls made for heap memory since the start. */
@@ -45,5 +50,8 @@ uint64_t pa_vm_heap_mmaps(void);
 /* Test builds (PA_WHITEBOX): the n-th call from now that asks the OS for memory or protection fails,
  * and all after it until set to 0. n = 0 turns injection off; n = 1 is the next call. */
 void pa_vm_inject_failure(long nth);
+/* Test builds: madvise is refused from now on, all of it or only MADV_FREE (as a kernel without it does). */
+typedef enum pa_vm_refusal { PA_VM_REFUSE_NOTHING, PA_VM_REFUSE_MADV_FREE, PA_VM_REFUSE_MADVISE } pa_vm_refusal;
+void pa_vm_inject_refusal(pa_vm_refusal refusal);
 
 #endif

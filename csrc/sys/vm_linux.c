@@ -34,9 +34,27 @@ static bool injected(void)
     }
     return n == 1;
 }
+static _Atomic int refusal; /* pa_vm_refusal */
+
+void pa_vm_inject_refusal(pa_vm_refusal r)
+{
+    atomic_store(&refusal, r);
+}
+
+static bool refused(int advice)
+{
+    int r = atomic_load(&refusal);
+    return r == PA_VM_REFUSE_MADVISE || (r == PA_VM_REFUSE_MADV_FREE && advice == MADV_FREE);
+}
 #else
 static bool injected(void)
 {
+    return false;
+}
+
+static bool refused(int advice)
+{
+    (void)advice;
     return false;
 }
 #endif
@@ -129,14 +147,28 @@ void pa_vm_unmap(void *addr, size_t nbytes)
     errno = saved_errno;
 }
 
-bool pa_vm_release(void *addr, size_t nbytes)
+static bool advise(void *addr, size_t nbytes, int advice)
 {
-    if (injected())
+    if (refused(advice))
         return false;
     int saved_errno = errno;
-    bool ok = madvise(addr, nbytes, MADV_DONTNEED) == 0;
+    bool ok = madvise(addr, nbytes, advice) == 0;
     errno = saved_errno;
     return ok;
+}
+
+bool pa_vm_release(void *addr, size_t nbytes)
+{
+    return !injected() && advise(addr, nbytes, MADV_DONTNEED);
+}
+
+pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes)
+{
+    if (injected())
+        return PA_VM_REFUSED;
+    if (advise(addr, nbytes, MADV_FREE))
+        return PA_VM_LAZY;
+    return advise(addr, nbytes, MADV_DONTNEED) ? PA_VM_ZEROED : PA_VM_REFUSED;
 }
 
 void pa_vm_huge(void *addr, size_t nbytes, bool want)

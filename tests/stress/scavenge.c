@@ -2,6 +2,7 @@
  *
  *     scavenge [rounds [threads [forks?]]]
  *
+ * Meanwhile the method (MADV_FREE or not) and the memory limit change, and zeroed blocks must be zero.
  * Blocks of 40 KiB to 3 MiB come and go in phases, so that there is always something to give back; every block is
  * written and read.  Every so often the process forks: the child must find a whole heap, get a thread of
  * its own and see it work (0 as the third argument: no forks, since TSan allows no threads
@@ -76,6 +77,27 @@ static void fork_once(uint64_t *seed)
     REQUIRE(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
 }
 
+/* Every round another way to give pages back, and now and then a limit that is too low, or none. */
+static void change_mind(long i)
+{
+    static const int64_t limits[] = {INT64_MAX, 40 * PA_MIB, INT64_MAX, 10 * PA_MIB};
+    pa_set_madvdontneed(i % 3 == 0);
+    if (i % 8 == 0)
+        pa_set_memory_limit(limits[i / 8 % 4]);
+    if (i % 16 == 5)
+        pa_free_os_memory();
+    pa_scavenge_stats stats;
+    pa_read_scavenge_stats(&stats);
+    uint64_t released = stats.background_bytes + stats.tick_bytes + stats.limit_bytes + stats.asked_bytes;
+    REQUIRE(stats.lazy_bytes <= released);
+    unsigned char *zeroed = pa_calloc(1, 2 * PA_MIB);
+    REQUIRE(zeroed != NULL);
+    for (size_t k = 0; k < 2 * PA_MIB; k += 512)
+        REQUIRE(zeroed[k] == 0, "at %zu in round %ld", k, i);
+    memset(zeroed, 0xEE, 2 * PA_MIB);
+    pa_free(zeroed);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t ids[64];
@@ -89,11 +111,13 @@ int main(int argc, char **argv)
         REQUIRE(pthread_create(&ids[i], NULL, work, (void *)(uintptr_t)(i + 1)) == 0);
     for (long i = 0; i < rounds; i++) {
         phase(&seed);
+        change_mind(i);
         if (forks && i % FORK_EVERY == 0)
             fork_once(&seed);
     }
     for (long i = 0; i < thread_count; i++)
         REQUIRE(pthread_join(ids[i], NULL) == 0);
+    pa_set_memory_limit(INT64_MAX);
     see_it_work(&seed);
     be_whole();
     printf("scavenge: %" PRIu64 " looks\n", pa_scavenge_looks());

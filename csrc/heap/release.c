@@ -1,0 +1,223 @@
+/* release.c - free pages to the OS, and keeping below the memory limit.
+ *
+ * Owns pa_heap.release.  Pages are taken out of the page allocator under mheap's lock, so that nobody gets them,
+ * and given back with the lock dropped; a refused piece goes back as it was.  Who releases keeps fork out by a
+ * lock of its own (a slow-path lock or the decay lock), so that a child never misses pages that were on their way.
+ *
+ * Order: runs of 16 pages and more first, from the highest address down; then the short ones.  Long runs cost fewer
+ * calls a byte, and the first fit, which fills the heap from below, wants the high ones last.
+ *
+ * Huge pages: where the heap was advised to use them (large managed heaps, heap/gcside.c), a fault brings 2 MiB in
+ * at once, also pages that the heap never handed out and counts as released.  So there, a run is released together with
+ * all free pages around it in its huge page, and huge pages are then forbidden: the kernel must not fill the
+ * hole again (docs/decisions/008, 013).
+ *
+ * The limit: an allocation that makes the heap go over it releases as much elsewhere before it hands out pages.  A
+ * limit below what is needed would make every allocation do that, so it is paced: half of a processor at most.
+ */
+#include "heap/release.h"
+
+#include "base/bits.h"
+#include "base/options.h"
+#include "heap/gcside.h"
+#include "heap/mheap.h"
+#include "sys/clock.h"
+#include "sys/vm.h"
+
+#define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
+enum { DENSE_PAGES = 16, REFUSALS = 4 };
+/* Released beyond what is over the limit, so that not every allocation has to. */
+#define HEADROOM_BYTES PA_MIB
+
+/* ---- Method ---- */
+
+pa_release_method pa_release_get_method(const pa_heap *h)
+{
+    uint32_t method = atomic_load_explicit(&h->release.method, memory_order_relaxed);
+    if (method != PA_RELEASE_AS_OPTED)
+        return (pa_release_method)method;
+    return pa_the_options.madvdontneed ? PA_RELEASE_DONTNEED : PA_RELEASE_LAZILY;
+}
+
+pa_release_method pa_release_set_method(pa_heap *h, pa_release_method method)
+{
+    pa_release_method before = pa_release_get_method(h);
+    atomic_store_explicit(&h->release.method, method, memory_order_relaxed);
+    return before;
+}
+
+static void note_lazy_locked(pa_release *r, uintptr_t run, size_t nbytes)
+{
+    uintptr_t low = atomic_load_explicit(&r->lazy_low, memory_order_relaxed);
+    uintptr_t high = atomic_load_explicit(&r->lazy_high, memory_order_relaxed);
+    if (high == 0 || run < low)
+        atomic_store_explicit(&r->lazy_low, run, memory_order_relaxed);
+    if (run + nbytes > high)
+        atomic_store_explicit(&r->lazy_high, run + nbytes, memory_order_relaxed);
+    r->lazy_bytes += nbytes;
+}
+
+bool pa_release_reads_zero(const pa_heap *h, uintptr_t base, size_t nbytes)
+{
+    uintptr_t low = atomic_load_explicit(&h->release.lazy_low, memory_order_relaxed);
+    uintptr_t high = atomic_load_explicit(&h->release.lazy_high, memory_order_relaxed);
+    return base >= high || base + nbytes <= low;
+}
+
+/* ---- Releasing ---- */
+
+/* Free pages on their way to the OS, out of the page allocator. */
+typedef struct run {
+    uintptr_t base;
+    size_t npages, backed_pages; /* the others were counted as released before */
+    bool huge;                   /* the kernel was told to use huge pages */
+} run;
+
+static size_t os_page_pages(void)
+{
+    size_t os_page = pa_vm_page_size_bytes();
+    return os_page > PA_PAGE_BYTES ? os_page / PA_PAGE_BYTES : 1;
+}
+
+static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t below, run *out)
+{
+    *out = (run){0};
+    pa_lock_acquire(&h->lock);
+    out->base = pa_pagealloc_find_dense(&h->pages, min_pages, max_pages, os_page_pages(), below, &out->npages);
+    out->backed_pages = out->npages;
+    out->huge = out->base && pa_gcside_of(out->base) != NULL;
+    if (out->huge)
+        pa_pagealloc_widen(&h->pages, &out->base, &out->npages, HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
+    pa_lock_release(&h->lock);
+    return out->base != 0;
+}
+
+static pa_vm_given give(const run *r, bool lazily)
+{
+    size_t nbytes = r->npages << PA_PAGE_SHIFT;
+    if (r->huge) { /* before the release: between the two, khugepaged might fill the hole */
+        uintptr_t from = pa_round_down(r->base, HUGE_PAGE_BYTES), to = pa_round_up(r->base + nbytes, HUGE_PAGE_BYTES);
+        pa_vm_huge((void *)from, to - from, false);
+    }
+    if (lazily)
+        return pa_vm_release_lazily((void *)r->base, nbytes);
+    return pa_vm_release((void *)r->base, nbytes) ? PA_VM_ZEROED : PA_VM_REFUSED;
+}
+
+static void put_back(pa_heap *h, const run *r, pa_vm_given given, pa_release_reason reason)
+{
+    pa_release *all = &h->release;
+    pa_lock_acquire(&h->lock);
+    all->calls++;
+    if (given == PA_VM_REFUSED) {
+        all->refusals++;
+        pa_pagealloc_free(&h->pages, r->base, r->npages);
+    } else {
+        if (given == PA_VM_LAZY)
+            note_lazy_locked(all, r->base, r->npages << PA_PAGE_SHIFT);
+        pa_pagealloc_free_scavenged(&h->pages, r->base, r->npages);
+        all->bytes[reason] += r->backed_pages << PA_PAGE_SHIFT;
+        h->released_bytes_total += r->backed_pages << PA_PAGE_SHIFT;
+    }
+    pa_lock_release(&h->lock);
+}
+
+/* One walk from the top down over runs of min_pages or more; a refused run is not tried again in it. */
+static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, pa_release_reason reason)
+{
+    bool lazily = pa_release_get_method(h) == PA_RELEASE_LAZILY;
+    size_t released_bytes = 0, align_pages = os_page_pages();
+    uintptr_t below = UINTPTR_MAX;
+    for (int refusals = 0; released_bytes < goal_bytes;) {
+        size_t left_pages = pa_div_ceil(goal_bytes - released_bytes, PA_PAGE_BYTES);
+        size_t max_pages = left_pages < PA_CHUNK_PAGES ? pa_round_up(left_pages, align_pages) : PA_CHUNK_PAGES;
+        run r;
+        if (!take_run(h, min_pages, max_pages, below, &r))
+            break;
+        pa_vm_given given = give(&r, lazily);
+        put_back(h, &r, given, reason);
+        below = r.base;
+        if (given != PA_VM_REFUSED)
+            released_bytes += r.backed_pages << PA_PAGE_SHIFT;
+        else if (++refusals == REFUSALS && reason != PA_RELEASE_ASKED)
+            break; /* the memory is locked, perhaps: do not walk over all of it each time */
+    }
+    return released_bytes;
+}
+
+size_t pa_release_pages(pa_heap *h, size_t goal_bytes, pa_release_reason reason)
+{
+    size_t dense_bytes = goal_bytes == SIZE_MAX ? 0 : release_from_top(h, goal_bytes, DENSE_PAGES, reason);
+    if (dense_bytes >= goal_bytes)
+        return dense_bytes;
+    return dense_bytes + release_from_top(h, goal_bytes - dense_bytes, 1, reason);
+}
+
+/* ---- The limit ---- */
+
+void pa_limit_set(pa_heap *h, uint64_t nbytes)
+{
+    atomic_store_explicit(&h->release.limit_bytes, nbytes == UINT64_MAX ? 0 : nbytes ? nbytes : 1,
+                          memory_order_relaxed);
+}
+
+uint64_t pa_limit_get(const pa_heap *h)
+{
+    uint64_t limit = atomic_load_explicit(&h->release.limit_bytes, memory_order_relaxed);
+    return limit ? limit : UINT64_MAX;
+}
+
+uint64_t pa_limit_backed_bytes_locked(const pa_heap *h)
+{
+    return ((h->pages.grown_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT) + h->pages.metadata_bytes +
+           h->side_bytes + pa_racy_load(&h->offheap.sys_bytes);
+}
+
+uint64_t pa_limit_above_goal_locked(const pa_heap *h)
+{
+    uint64_t limit = pa_limit_get(h), backed = pa_limit_backed_bytes_locked(h);
+    uint64_t goal = limit / 100 * PA_LIMIT_GOAL_PERCENT;
+    return limit != UINT64_MAX && backed > goal ? backed - goal : 0;
+}
+
+uint64_t pa_limit_over_slow_locked(pa_heap *h)
+{
+    pa_heap_notice_idle_locked(h);
+    uint64_t limit = pa_limit_get(h), backed = pa_limit_backed_bytes_locked(h);
+    if (backed > limit)
+        return backed - limit;
+    atomic_store_explicit(&h->release.over_limit, false, memory_order_relaxed);
+    return 0;
+}
+
+/* Still over it after a release: the program needs more than its limit. */
+static void settle_locked(pa_heap *h)
+{
+    pa_release *r = &h->release;
+    bool over = pa_limit_backed_bytes_locked(h) > pa_limit_get(h);
+    if (over && !atomic_load_explicit(&r->over_limit, memory_order_relaxed))
+        r->over_limit_count++;
+    atomic_store_explicit(&r->over_limit, over, memory_order_relaxed);
+}
+
+void pa_limit_obey(pa_heap *h, uint64_t over_bytes)
+{
+    pa_release *r = &h->release;
+    uint64_t now_ns = pa_clock_now_ns();
+    pa_lock_acquire(&h->lock);
+    uint64_t free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT;
+    uint64_t wanted = over_bytes + HEADROOM_BYTES < free_backed ? over_bytes + HEADROOM_BYTES : free_backed;
+    uint64_t nbytes = wanted ? pa_pace_bytes(&r->pace, now_ns, PA_LIMIT_CPU_PERCENT, wanted) : 0;
+    if (nbytes == 0)
+        settle_locked(h);
+    pa_lock_release(&h->lock);
+    if (nbytes == 0)
+        return;
+    uint64_t from_ns = pa_clock_thread_cpu_ns();
+    uint64_t released_bytes = pa_release_pages(h, nbytes, PA_RELEASE_LIMIT);
+    uint64_t work_ns = pa_clock_thread_cpu_ns() - from_ns;
+    pa_lock_acquire(&h->lock);
+    pa_pace_spent(&r->pace, now_ns, work_ns, released_bytes);
+    settle_locked(h);
+    pa_lock_release(&h->lock);
+}
