@@ -58,14 +58,16 @@ static PA_TLS struct {
     const pa_lock *highest;
 } held[RANKS];
 
-/* Slow paths begin with a lock of rank PROC_LIST or PROC_SLOW.  To take one again, or while holding what such
- * a path takes later, is to be in a second call inside the first. In other builds it may deadlock, as in the C
- * library. */
+/* Slow paths begin with a lock of rank PROC_LIST or PROC_SLOW, statistics and collections with a lower one.  To take
+ * one of these again, or while holding what such a path takes later, is to be in a second call inside the first. In
+ * other builds it may deadlock, as in the C library. */
 static void check_no_reentry(const pa_lock *l)
 {
-    bool is_entry = l->rank == PA_RANK_PROC_LIST || l->rank == PA_RANK_PROC_SLOW;
-    bool inside = l->rank == PA_RANK_PROC_SLOW && held[l->rank].count && held[l->rank].highest == l;
-    for (unsigned r = PA_RANK_PROC_SLOW + 1; r < RANKS && is_entry; r++)
+    if (l->rank > PA_RANK_PROC_SLOW)
+        return;
+    bool inside = l->rank == PA_RANK_PROC_SLOW ? held[l->rank].count && held[l->rank].highest == l
+                                               : held[PA_RANK_PROC_SLOW].count != 0;
+    for (unsigned r = PA_RANK_PROC_SLOW + 1; r < RANKS; r++)
         inside |= held[r].count != 0;
     if (PA_LIKELY(!inside))
         return;
