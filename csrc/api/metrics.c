@@ -73,6 +73,8 @@
     REAL("/cpu/classes/gc/total:cpu-seconds", true, \
          (s->gc.assist_ns + s->gc.background_ns + s->gc.idle_ns + s->gc.stopped_ns) * 1e-9, \
          "Processor time of the collector: marking in all its forms, and stops.") \
+    REAL("/cpu/classes/scavenge/background:cpu-seconds", true, s->scavenge.background_cpu_ns * 1e-9, \
+         "Processor time of the thread that gives idle memory back.") \
     HISTOGRAM("/sched/pauses/total/gc:seconds", pauses, "Stops of the world, whole.") \
     HISTOGRAM("/sched/pauses/stopping/gc:seconds", stoppings, \
               "Stops of the world, from asking until every thread stood.") \
@@ -87,6 +89,17 @@
     COUNT("/pyalloc/heap/arenas:arenas", false, s->mem.arenas, "64 MiB arenas mapped.") \
     COUNT("/pyalloc/heap/mmaps:calls", true, s->mem.heap_mmaps, "Calls of mmap for heap memory.") \
     COUNT("/pyalloc/heap/released:bytes", true, s->mem.heap_released_total, "Heap memory ever given back.") \
+    COUNT("/pyalloc/released/background:bytes", true, s->scavenge.background_bytes, \
+          "Given back by the background thread.") \
+    COUNT("/pyalloc/released/tick:bytes", true, s->scavenge.tick_bytes, \
+          "Given back by malloc and free because time had passed.") \
+    COUNT("/pyalloc/released/limit:bytes", true, s->scavenge.limit_bytes, \
+          "Given back by allocations that went over the memory limit.") \
+    COUNT("/pyalloc/released/asked:bytes", true, s->scavenge.asked_bytes, "Given back by free_os_memory.") \
+    COUNT("/pyalloc/released/lazily:bytes", true, s->scavenge.lazy_bytes, "Of all that, with MADV_FREE.") \
+    COUNT("/pyalloc/limit/backed:bytes", false, s->scavenge.backed_bytes, "What counts against the memory limit.") \
+    COUNT("/pyalloc/limit/exceeded:events", true, s->scavenge.over_limit_count, \
+          "Times that the heap was over its limit and had nothing to give back.") \
     COUNT("/pyalloc/heap/lock:acquisitions", true, s->mem.mheap_lock_acquisitions, "Times mheap's lock was taken.") \
     COUNT("/pyalloc/spans/allocated:spans", true, s->mem.spans_allocated, "Spans ever made.") \
     COUNT("/pyalloc/spans/freed:spans", true, s->mem.spans_freed, "Spans ever given back.") \

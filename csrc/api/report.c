@@ -243,6 +243,7 @@ PA_EXPORT void pa_read_snapshot(pa_snapshot *out)
     read_collector_locked(out);
     read_pages(&pa_the_heap, &out->mem);
     pa_lock_release(&pa_the_gc.lock);
+    pa_read_scavenge_stats(&out->scavenge);
     sum_up(&o, &out->mem);
 }
 

@@ -354,6 +354,7 @@ typedef struct pa_snapshot {
     uint64_t managed_live_bytes;                                   /* allocated and not swept */
     uint64_t scan_heap_bytes, scan_frame_bytes, scan_global_bytes; /* looked at by the last cycle */
     uint64_t cleanups_queued, cleanups_taken;                      /* count, ever */
+    pa_scavenge_stats scavenge;                                    /* read a moment after the rest */
 } pa_snapshot;
 
 /* Any thread; starts nothing and changes no setting, but reads the environment's if nobody did. */

@@ -148,6 +148,26 @@ def burst_and_release():
     pyalloc.free_os_memory()
 
 
+def release_lazily():
+    pyalloc.set_madvdontneed(False)
+    burst_and_release()
+
+
+def with_limit_near(more, action):
+    """action() with the limit `more` bytes above what counts now."""
+    pyalloc.set_memory_limit(int(value("/pyalloc/limit/backed:bytes")) + more)
+    return action()
+
+
+def until_moved(name, action):
+    """For what happens in the background: waits for it, not longer than 20 s."""
+    before, deadline = value(name), time.monotonic() + 20
+    kept = action()
+    while value(name) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return kept
+
+
 def collect_garbage():
     kept = Pair(left=Pair())
     for _ in range(1000):
@@ -267,13 +287,25 @@ MOVES = {
     "/pyalloc/heap/arenas:arenas": (lambda: empty(80 * MIB), UP),
     "/pyalloc/heap/mmaps:calls": (lambda: empty(80 * MIB), UP),
     "/pyalloc/heap/released:bytes": (burst_and_release, UP),
+    "/cpu/classes/scavenge/background:cpu-seconds":
+        (lambda: until_moved("/cpu/classes/scavenge/background:cpu-seconds", burst_and_free), UP),
+    "/pyalloc/released/background:bytes":
+        (lambda: until_moved("/pyalloc/released/background:bytes", burst_and_free), UP),
+    "/pyalloc/released/limit:bytes":
+        (lambda: with_limit_near(MIB, lambda: [burst_and_free(), empty(300 * MIB)]), UP),
+    "/pyalloc/released/asked:bytes": (burst_and_release, UP),
+    "/pyalloc/released/lazily:bytes": (release_lazily, UP),
+    "/pyalloc/limit/backed:bytes": (lambda: empty(MIB), UP),
+    "/pyalloc/limit/exceeded:events": (lambda: with_limit_near(MIB, lambda: empty(80 * MIB)), UP),
     "/pyalloc/heap/lock:acquisitions": (lambda: empty(MIB), UP),
     "/pyalloc/spans/allocated:spans": (lambda: empty(MIB), UP),
     "/pyalloc/spans/freed:spans": (burst_and_release, UP),
     "/pyalloc/threads:threads": (stand_in_a_thread, UP),
 }
 # Moved by what Python cannot do: C frames, and marking whose share depends on which processors are idle.
+# Ticks release only where there is no background thread: tests/preload/test_idle.py sees them do it.
 ELSEWHERE = {
+    "/pyalloc/released/tick:bytes",
     "/gc/scan/stack:bytes",
     "/cpu/classes/gc/mark/assist:cpu-seconds",
     "/cpu/classes/gc/mark/idle:cpu-seconds",

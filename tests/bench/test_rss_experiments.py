@@ -63,7 +63,6 @@ def test_release_ways(rows_of):
         assert pressed["pressed_mib"] < 0.6 * pressed["full_mib"] and pressed["faults_per_page"] > 0.4
 
 
-@pytest.mark.xfail(strict=True, reason="madvdontneed=0 is read but does nothing yet")
 def test_release_lazily_by_pyalloc(monkeypatch):
     rows = {(row["way"], row["where"]): row for row in run("release", monkeypatch)}
     lazily = rows["pyalloc, madvdontneed=0", "free"]
