@@ -50,7 +50,7 @@ uint64_t pa_pace_bytes(pa_pace *p, uint64_t now_ns, unsigned percent, uint64_t m
 {
     advance(p, now_ns);
     uint64_t share_ns = window_share_ns(percent), left_ns = p->total_ns < share_ns ? share_ns - p->total_ns : 0;
-    if (cost_of(p, most) <= left_ns)
+    if (left_ns && cost_of(p, most) <= left_ns) /* what costs less than a nanosecond waits for its share, too */
         return most;
     if (left_ns < least_ns(p, percent))
         return 0;

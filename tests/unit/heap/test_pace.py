@@ -1,7 +1,7 @@
 """heap/pace in simulation: no window of five seconds costs more than its share, and the work gets done."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from whitebox import ffi, lib
@@ -105,6 +105,7 @@ def test_a_clock_that_stands_or_runs_backwards():
 
 @given(st.lists(st.tuples(st.integers(0, 3 * S), st.integers(0, 300 * MS), st.integers(0, 64 * MIB),
                           st.sampled_from([1, 2, 50])), max_size=60))
+@example([(0, 851889, 851890, 1), (0, 49148112, 0, 1), (0, 0, 1, 1)])  # a byte was cheap enough for a full window
 def test_any_sequence(steps):
     x, now, done = pace(), START, []
     for dt, work, most, percent in steps:
