@@ -15,15 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: longer stress runs; only with -m soak, which CI does")
+    config.addinivalue_line("markers", "full: an experiment at full scale; only with -m full, on a quiet machine")
 
 
 def pytest_collection_modifyitems(config, items):
-    if "soak" in config.getoption("-m", default=""):
-        return
-    soaks = [item for item in items if item.get_closest_marker("soak")]
-    if soaks:
-        config.hook.pytest_deselected(items=soaks)
-        items[:] = [item for item in items if item not in soaks]
+    unwanted = {"soak", "full"} - set(config.getoption("-m", default="").split())
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in unwanted)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,8 @@ def one(library: str, size: int, order: str, mib: int, maps: str) -> Row:
     return {"size": size, "order": order, "blocks": count, "left": left, "blocks_a_span": per_span,
             "full_mib": held / 2**20,
             "returned": (full.heap_inuse - after.heap_inuse) / held,
-            "rss_returned": (rss_full - rss_after) / (rss_full - rss_before),
+            # Without the table of pointers to the blocks, which stays.
+            "rss_returned": (rss_full - rss_after) / (rss_full - rss_before - count * ctypes.sizeof(ctypes.c_void_p)),
             "predicted": freed**per_span if order == "at random" else freed,
             "pinned_spans": pinned["spans"], "pinned_live": pinned["live"],
             "pinned_full": pinned["live"] / pinned["capacity"] if pinned["capacity"] else None}

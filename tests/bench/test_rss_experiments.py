@@ -1,4 +1,5 @@
-"""Each experiment of bench/rss at its quick scale: its conclusion must hold here. Full scale behind the marker soak.
+"""Each experiment of bench/rss at its quick scale: its conclusion must hold here. Full scale behind the marker full,
+for a machine that does nothing else.
 
 Times are never compared: what is asserted are bytes, counts and shares.
 """
@@ -23,7 +24,7 @@ def run(name, monkeypatch, quick=True, **more):
     return importlib.import_module(name).run(argparse.Namespace(**options))
 
 
-@pytest.fixture(params=["quick", pytest.param("full", marks=pytest.mark.soak)])
+@pytest.fixture(params=["quick", pytest.param("full", marks=pytest.mark.full)])
 def rows_of(request, monkeypatch):
     """rows_of(name, **options) -> the experiment's rows."""
     return lambda name, **more: run(name, monkeypatch, request.param == "quick", **more)
