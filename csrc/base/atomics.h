@@ -4,7 +4,7 @@
  * read-modify-write is enough on every machine we support (an aligned word is never torn), and it
  * stays one instruction; under TSan it becomes a relaxed load and store so that the tool can see it.
  * pa_owner_add_release: the same, after what the owner wrote before, for a reader that first makes the owner's
- * processor pass a barrier (membarrier(2)): only the compiler must keep the order.
+ * processor pass a barrier (membarrier(2)): only the compiler must keep the order. Its value is the new one.
  * pa_racy_load: such a reader's side.
  */
 #ifndef PA_ATOMICS_H
@@ -18,8 +18,12 @@
 #define pa_owner_add(ptr, n) \
     __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
 #define pa_owner_set(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELAXED)
-#define pa_owner_add_release(ptr, n) \
-    __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELEASE)
+#define pa_owner_add_release(ptr, n)                                                     \
+    __extension__({                                                                      \
+        __typeof__(*(ptr)) sum = __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n);         \
+        __atomic_store_n((ptr), sum, __ATOMIC_RELEASE);                                  \
+        sum;                                                                             \
+    })
 #else
 #define pa_owner_add(ptr, n) (*(ptr) += (n))
 #define pa_owner_set(ptr, v) (*(ptr) = (v))
