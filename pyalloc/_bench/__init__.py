@@ -15,6 +15,7 @@ module                    what
 ``stats``                 medians, quartiles, paired ratios, geometric means
 ``report``, ``chart``     tables, JSON; PNG
 ``bars``                  the performance bars of the project, pass or fail
+``dropin``                whole programs under each allocator, and their bars
 ``instructions``          instructions per malloc+free pair, by callgrind
 ``trace``, ``record``     traces of real programs: format, recording
 ========================  =====================================================================
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bars",
         action="store_true",
         help="run the performance bars with 9 or more rounds, print pass or fail (takes minutes)",
+    )
+    what.add_argument(
+        "--dropin",
+        action="store_true",
+        help="run whole programs under each allocator and judge the drop-in bars (minutes)",
     )
     what.add_argument(
         "--instructions",

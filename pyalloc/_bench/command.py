@@ -185,6 +185,10 @@ def _run(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     """Carries out the parsed options of ``bench``; errors become one line on stderr and exit code 2."""
     try:
+        if args.dropin:
+            from pyalloc._bench import dropin
+
+            return dropin.run(args.rounds or _bench.DEFAULT_ROUNDS, args.only, args.json)
         return _run(args)
     except BenchError as error:
         _say(f"pyalloc bench: {error}")

@@ -1,0 +1,231 @@
+"""``python -m pyalloc bench --dropin``: bars of the drop-in malloc on whole programs.
+
+Programs run under each allocator in turn, started by ``starter.c``; their output must be that of glibc's
+run.  Measured so far: whole programs (time, peak RSS), and the time to start ``true`` against an empty
+library.  Not measured: the RSS of programs as small as ``true``, because ru_maxrss never falls below the
+starter's own (about 1.2 MiB, see ``starter.c``); the programs' peaks are well above that.
+A clause that cannot be measured here is skipped, and said to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from pyalloc._bench import allocators, report, runner, stats
+from pyalloc._bench.allocators import OURS, Allocator, BenchError
+
+TRUE_TIMES = 200
+STARTUP = "startup"
+TIMEOUT_S = 120
+
+
+class Program(NamedTuple):
+    name: str
+    command: Sequence[str]
+    hint: str
+
+
+class Row(NamedTuple):
+    clause: str
+    summary: Optional[stats.Summary]
+    bound: float
+
+    @property
+    def met(self) -> str:
+        if self.summary is None:
+            return "skipped"
+        return "yes" if self.summary.median <= self.bound else "NO"
+
+
+_C_PART = (
+    "struct s%d { int a[%d]; };\nint f%d(struct s%d *s, int n)\n{ int t = 0;\n"
+    "  for (int i = 0; i < n; i++) t += s->a[i %% %d] * n;\n"
+    "  switch (n) { case 1: return t; case 7: return t ^ n; } return t / (n | 1); }\n"
+)
+_TEMPLATES = (
+    "#include <map>\n#include <string>\n#include <vector>\n#include <algorithm>\n"
+    "template <int N> int g()\n{ std::map<std::string, std::vector<int>> m; m[\"k\"].push_back(N);\n"
+    "  return g<N - 1>() + m.size(); }\n"
+    "template <> int g<0>() { return 0; }\nint main() { return g<60>(); }\n"
+)
+_PERL = (
+    'my %h; $h{($_ * 7919) % 300007} = "v$_" for 1..250000; my $n = 0;'
+    ' for (sort keys %h) { $n++ if $h{$_} =~ /1\\d*3$/ } print "$n\\n";'
+)
+_PYTHON = (
+    "import json\nd = {str(i): [i, {'k': str(i)}] for i in range(60000)}\n"
+    "for _ in range(3): d = json.loads(json.dumps(d))\nprint(len(d))\n"
+)
+_SQL = (
+    "create table t(a, b);"
+    " with recursive c(i) as (select 1 union all select i + 1 from c where i < 300000)"
+    " insert into t select i * 7919 % 300007, 'v' || i from c;"
+    " create index x on t(b, a); select count(*), max(b) from t;"
+)
+_NODE = "let m = {}; for (let i = 0; i < 300000; i++) m['k' + i] = [i];" \
+    "console.log(JSON.parse(JSON.stringify(m)).k7[0])"
+
+
+def programs(folder: Path) -> List[Program]:
+    """The programs, with their inputs written to *folder*."""
+    (folder / "in.c").write_text("".join(_C_PART % (i, i % 9 + 1, i, i, i % 9 + 1) for i in range(900)))
+    (folder / "in.cc").write_text(_TEMPLATES)
+    (folder / "in.py").write_text(_PYTHON)
+    (folder / "in.txt").write_text("".join(f"{i * 7919 % 600011} line {i}\n" for i in range(600_000)))
+    return [
+        Program("gcc", ["gcc", "-O2", "-S", "-o", "-", str(folder / "in.c")], "apt-get install gcc"),
+        Program("g++", ["g++", "-O1", "-S", "-o", "-", str(folder / "in.cc")], "apt-get install g++"),
+        Program("sqlite3", ["sqlite3", ":memory:", _SQL], "apt-get install sqlite3"),
+        Program("perl", ["perl", "-e", _PERL], "apt-get install perl"),
+        Program("python", [sys.executable, "-S", str(folder / "in.py")], "install CPython"),
+        Program("sort", ["sort", "--parallel=1", str(folder / "in.txt")], "apt-get install coreutils"),
+        Program("node", ["node", "-e", _NODE], "apt-get install nodejs"),
+    ]
+
+
+def build(folder: Path, name: str, source: str, *flags: str) -> Path:
+    target = folder / name
+    (folder / (name + ".c")).write_text(source)
+    compiler = os.environ.get("CC", "cc").split()
+    try:
+        done = subprocess.run([*compiler, "-O2", *flags, str(target) + ".c", "-o", str(target)],
+                              capture_output=True, text=True)
+    except OSError as error:
+        raise BenchError(f"--dropin needs a C compiler (apt-get install gcc): {error}") from error
+    if done.returncode != 0:
+        raise BenchError(f"cannot compile {name}: {done.stderr}")
+    return target
+
+
+def start(
+    starter: Path, one: Allocator, command: Sequence[str], output: Path, times: int = 1
+) -> Tuple[int, int]:
+    """(nanoseconds, peak KiB) of *command* under *one*; its output goes to *output*."""
+    environment = {**runner.child_environment(one), "PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
+    environment.pop("LD_PRELOAD", None)
+    words = [str(starter), str(times), one.library or "-", str(output), *command]
+    try:
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, errors="replace",
+                              timeout=TIMEOUT_S * max(1, times // 100))
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{one.name}: {command[0]} did not end within {error.timeout:.0f} s") from error
+    fields = done.stdout.split()
+    if done.returncode != 0 or len(fields) != 3 or fields[2] != "0" or "cannot be preloaded" in done.stderr:
+        raise BenchError(f"{one.name}: {command[0]} failed: {done.stdout.strip()} {done.stderr.strip()}")
+    return int(fields[0]), int(fields[1])
+
+
+def check_output(program: str, allocator: str, expected: bytes, got: bytes) -> None:
+    if expected != got:
+        raise BenchError(f"{program}: the output under {allocator} differs from that under glibc")
+
+
+Samples = Dict[str, Dict[str, List[Tuple[float, float]]]]  # program -> allocator -> (time, RSS) by round
+
+
+def ratios(samples: Samples, peer: str, field: int) -> List[float]:
+    """Ours / *peer* by round: the geometric mean over the programs."""
+    rows = [stats.paired_ratios([s[field] for s in by[OURS]], [s[field] for s in by[peer]])
+            for by in samples.values()]
+    return stats.geometric_mean_per_round(rows)
+
+
+def _row(text: str, values: Sequence[float], bound: float) -> Row:
+    return Row(text, stats.summarize(values) if values else None, bound)
+
+
+def program_rows(samples: Samples) -> List[Row]:
+    if not samples:
+        return []
+    peers = [name for name in next(iter(samples.values())) if name != OURS]
+    means = {}
+    for peer in peers:
+        medians = [stats.summarize([s[0] for s in by[peer]]).median for by in samples.values()]
+        means[peer] = stats.geometric_mean(medians)
+    best = min(means, key=lambda name: means[name])
+    rows = [_row(f"programs: time / best single peer ({best})", ratios(samples, best, 0), 0.97)]
+    rows.append(_row("programs: time / glibc", ratios(samples, "glibc", 0), 0.80))
+    worst: List[Tuple[float, str, List[float]]] = []
+    for name, by in samples.items():
+        middle = [stats.summarize(column).median for column in zip(*([s[0] for s in by[p]] for p in peers))]
+        found = stats.paired_ratios([s[0] for s in by[OURS]], middle)
+        worst.append((stats.summarize(found).median, name, found))
+    _, name, found = max(worst)
+    rows.append(_row(f"worst program ({name}): time / median peer", found, 1.15))
+    rows.append(_row("programs: peak RSS / glibc", ratios(samples, "glibc", 1), 1.08))
+    nothp = ratios(samples, "mimalloc-nothp", 1) if "mimalloc-nothp" in peers else []
+    rows.append(_row("programs: peak RSS / mimalloc-nothp", nothp, 0.85))
+    return rows
+
+
+def startup_rows(by: Mapping[str, Sequence[Tuple[float, float]]]) -> List[Row]:
+    ours = [s[0] for s in by[OURS]]
+    rows = []
+    for peer, bound in (("empty", 1.05), ("mimalloc", 1.0)):
+        rows.append(_row(f"start-up of true: time / {peer}",
+                         stats.paired_ratios(ours, [s[0] for s in by.get(peer, [])]), bound))
+    return rows
+
+
+def cells(rows: Sequence[Row]) -> List[List[report.Cell]]:
+    made = []
+    for row in rows:
+        s = row.summary
+        words = [row.clause, "-" if s is None else f"{s.median:.3f}", f"{row.bound:g}", row.met,
+                 "-" if s is None else f"{s.q1:.3f} - {s.q3:.3f}"]
+        made.append([report.Cell(word) for word in words])
+    return made
+
+
+def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str]) -> int:
+    """Measures, prints; 0 all met, 1 a clause is not met."""
+    found, missing = allocators.find()
+    wanted = [word for item in only or [] for word in item.split(",")]
+    notes = [f"{name} is not installed, skipped; to get it: {hint}" for name, hint in missing.items()]
+    with tempfile.TemporaryDirectory(prefix="pyalloc-dropin-") as name:
+        folder = Path(name)
+        listed = programs(folder)
+        unknown = [word for word in wanted if word not in [STARTUP, *(p.name for p in listed)]]
+        if unknown:
+            known = ", ".join([STARTUP, *(p.name for p in listed)])
+            raise BenchError(f"--only: no such clause or program: {', '.join(unknown)} (there are: {known})")
+        starter = build(folder, "starter", Path(__file__).with_name("starter.c").read_text())
+        empty = Allocator("empty", str(build(folder, "empty.so", "", "-shared", "-fPIC")))
+        samples: Samples = {}
+        startup: Dict[str, List[Tuple[float, float]]] = {}
+        chosen = [p for p in listed if not wanted or p.name in wanted]
+        for program in chosen:
+            if shutil.which(program.command[0]) is None:
+                notes.append(f"{program.name} is not installed, skipped; to get it: {program.hint}")
+                continue
+            samples[program.name] = {one.name: [] for one in found}
+        for number in range(rounds):
+            for at, program in enumerate(p for p in chosen if p.name in samples):
+                outputs: Dict[str, bytes] = {}
+                for one in runner.rotated(found, number + at):
+                    figures = start(starter, one, program.command, folder / "out")
+                    samples[program.name][one.name].append(figures)
+                    outputs[one.name] = (folder / "out").read_bytes()
+                for other, got in outputs.items():
+                    check_output(program.name, other, outputs["glibc"], got)
+            if not wanted or STARTUP in wanted:
+                for one in runner.rotated([*found, empty], number):
+                    figures = start(starter, one, ["true"], folder / "out", TRUE_TIMES)
+                    startup.setdefault(one.name, []).append(figures)
+    rows = program_rows(samples) + (startup_rows(startup) if startup else [])
+    for note in notes:
+        print(note, file=sys.stderr)
+    report.print_table("Drop-in", ["clause", "figure", "bound", "met?", "quartiles"], cells(rows), 1)
+    if target:
+        value: Dict[str, Any] = {"samples": samples, "startup": startup, "rows": [
+            {"clause": r.clause, "bound": r.bound, "met": r.met,
+             "measured": None if r.summary is None else r.summary.as_dict()} for r in rows]}
+        Path(target).write_text(json.dumps(value, indent=2) + "\n")
+    return 1 if any(r.met == "NO" for r in rows) else 0
