@@ -292,7 +292,7 @@ MOVES = {
     "/pyalloc/released/background:bytes":
         (lambda: until_moved("/pyalloc/released/background:bytes", burst_and_free), UP),
     "/pyalloc/released/limit:bytes":
-        (lambda: with_limit_near(MIB, lambda: [burst_and_free(), empty(300 * MIB)]), UP),
+        (lambda: [burst_and_free(), with_limit_near(-20 * MIB, lambda: empty(MIB))], UP),
     "/pyalloc/released/asked:bytes": (burst_and_release, UP),
     "/pyalloc/released/lazily:bytes": (release_lazily, UP),
     "/pyalloc/limit/backed:bytes": (lambda: empty(MIB), UP),
