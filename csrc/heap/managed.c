@@ -154,7 +154,7 @@ static uint64_t freed_bytes_of(const pa_span *s, const pa_sweep_outcome *out)
 pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
 {
     PA_YIELD(GC_SWEEP_SPAN);
-    if (PA_UNLIKELY(pa_racy_load(&s->specials) != NULL))
+    if (PA_UNLIKELY(pa_special_any(s)))
         pa_special_sweep(h, s);
     PA_YIELD(GC_SWEEP_SPECIALS);
     pa_sweep_outcome out = {.marked = count_marked(s)};

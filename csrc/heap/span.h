@@ -89,7 +89,8 @@ typedef struct PA_ALIGNED(64) pa_span {
     /* Managed, against the heap's sweepgen g: g - 2 needs sweeping, g - 1 is being swept, g swept; 0 unless managed.
      * CAS g - 2 -> g - 1 makes the sweeper the owner (acquire); it stores g when done (release). */
     uint32_t sweepgen;
-    struct pa_special *specials; /* weak handles and cleanups, by element; under the specials' lock */
+    struct pa_special *specials; /* weak handles and cleanups, by element; under the specials' lock (release); its
+                                   sweeper asks without it whether there are any (acquire) */
     void *freelink;             /* last word: the fixalloc's link while DEAD */
 } pa_span;
 _Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span),

@@ -3,8 +3,16 @@
  * Owns h->specials: one lock (rank SPECIAL) for every record, since they are rare and short.  A record is on its
  * span's list until the object dies or the weak handle is freed; a dead object's cleanup moves to the queue.
  * Records and handles are type-stable off-heap memory.
+ *
+ * A sweeper that finds a span's list empty does not take the lock, and may give the span back at once: links are
+ * stored with release, so that all that was done with the span before has happened by then.
  */
 #include "heap/special.h"
+
+static void set_link_locked(pa_special **link, pa_special *r)
+{
+    __atomic_store_n(link, r, __ATOMIC_RELEASE);
+}
 
 static pa_special *new_special_locked(pa_heap *h, pa_span *s, uint32_t idx)
 {
@@ -24,7 +32,7 @@ struct pa_weak *pa_special_add_weak(pa_heap *h, pa_span *s, uint32_t idx, void *
         r->weak = w;
         w->special = r;
         atomic_store_explicit(&w->object, object, memory_order_relaxed);
-        pa_owner_set(&s->specials, r);
+        set_link_locked(&s->specials, r);
     } else if (w) {
         pa_fixalloc_free_locked(&h->specials.weaks, w);
         w = NULL;
@@ -39,7 +47,7 @@ bool pa_special_add_cleanup(pa_heap *h, pa_span *s, uint32_t idx, uint64_t id)
     pa_special *r = new_special_locked(h, s, idx);
     if (r) {
         r->cleanup_id = id;
-        pa_owner_set(&s->specials, r);
+        set_link_locked(&s->specials, r);
     }
     pa_lock_release(&h->specials.lock);
     return r != NULL;
@@ -50,7 +58,7 @@ static void unlink_special_locked(pa_special *r, pa_span *s)
     pa_special **link = &s->specials;
     while (*link != r)
         link = &(*link)->next;
-    pa_owner_set(link, r->next);
+    set_link_locked(link, r->next);
 }
 
 void pa_special_free_weak(pa_heap *h, struct pa_weak *w)
@@ -95,7 +103,7 @@ void pa_special_sweep(pa_heap *h, pa_span *s)
             link = &r->next;
             continue;
         }
-        pa_owner_set(link, next);
+        set_link_locked(link, next);
         detach_locked(h, r);
     }
     pa_lock_release(&h->specials.lock);

@@ -25,6 +25,12 @@ struct pa_weak {
 struct pa_weak *pa_special_add_weak(pa_heap *h, pa_span *s, uint32_t idx, void *object);
 bool pa_special_add_cleanup(pa_heap *h, pa_span *s, uint32_t idx, uint64_t id);
 void pa_special_free_weak(pa_heap *h, struct pa_weak *w);
+/* Has any element of s a record? Without the lock: for s's sweeper, who meets no new ones for dead elements. */
+PA_INLINE bool pa_special_any(const pa_span *s)
+{
+    return __atomic_load_n(&s->specials, __ATOMIC_ACQUIRE) != NULL;
+}
+
 /* Detaches the records of every unmarked element: weak handles become NULL, cleanup ids are queued.
  * Caller sweeps s. */
 void pa_special_sweep(pa_heap *h, pa_span *s);

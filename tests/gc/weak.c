@@ -1,6 +1,6 @@
 /* weak.c - handles, weak handles and cleanups.
  *
- *     weak case=basics|handles|resurrect|cleanups|notify [mode=4] [tenths=5] [seed=1]
+ *     weak case=basics|handles|resurrect|frees|cleanups|notify [mode=4] [tenths=5] [seed=1]
  */
 #include "gc_test.h"
 
@@ -171,6 +171,30 @@ static void resurrections(double seconds)
     REQUIRE(atomic_load(&found_alive) && atomic_load(&found_gone));
 }
 
+/* ---- Weak handles of dead objects, freed while the objects' spans are swept and given back ---- */
+
+static void frees_while_sweeping(double seconds)
+{
+    enum { SPANS = 50, SPAN_BYTES = 100000 };
+    pa_weak *weak[SPANS];
+    uint64_t random = (uint64_t)seed;
+    collecting other;
+    start_collecting(&other);
+    for (double end = seconds_now() + seconds; seconds_now() < end || atomic_load(&other.cycles) < 5;) {
+        enter();
+        for (int i = 0; i < SPANS; i++) {
+            void *object = must(pa_new_bytes(SPAN_BYTES));
+            REQUIRE((weak[i] = pa_weak_new(object)));
+        }
+        pa_leave();
+        for (size_t yields = random_below(&random, 20); yields; yields--)
+            sched_yield();
+        for (int i = 0; i < SPANS; i++)
+            pa_weak_free(weak[i]);
+    }
+    stop_collecting(&other);
+}
+
 /* ---- Cleanups: each id exactly once, after its object was found unreachable, never before ---- */
 
 enum { OBJECTS = 3000, EACH = 3, IDS = OBJECTS * EACH };
@@ -326,6 +350,8 @@ int main(int argc, char **argv)
         handles();
     else if (strcmp(name, "resurrect") == 0)
         resurrections((double)option(argc, argv, "tenths", 5) * 0.1);
+    else if (strcmp(name, "frees") == 0)
+        frees_while_sweeping((double)option(argc, argv, "tenths", 5) * 0.1);
     else if (strcmp(name, "cleanups") == 0)
         cleanups();
     else if (strcmp(name, "notify") == 0)
