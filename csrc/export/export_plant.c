@@ -235,6 +235,12 @@ static void list_count(scene *s, bool undo)
     central_of(s->listed)->nonempty_count += (uint32_t)sign(undo);
 }
 
+static void lists_count(scene *s, bool undo)
+{
+    (void)s;
+    atomic_fetch_add(&pa_the_heap.listed_explicit, (uint32_t)sign(undo));
+}
+
 /* The current span of a class also stands as current of another. */
 static void current_of_another_class(scene *s, bool undo)
 {
@@ -316,6 +322,7 @@ static const struct {
     PLANT(listed_with_owner),
     PLANT(list_links),
     PLANT(list_count),
+    PLANT(lists_count),
     PLANT(current_of_another_class),
     PLANT(partial_is_current),
     PLANT(direct_entry),

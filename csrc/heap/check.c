@@ -105,6 +105,7 @@ static bool check_span(void *context, const pa_span_view *v)
 
 static const char *check_centrals(pa_heap *h)
 {
+    uint32_t explicit_spans = 0;
     for (unsigned kind = 0; kind < PA_SPAN_KINDS; kind++) {
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++) {
             pa_mcentral *m = &h->central[kind][c];
@@ -119,8 +120,11 @@ static const char *check_centrals(pa_heap *h)
             }
             if (n != m->nonempty_count)
                 return "mcentral: count of listed spans is wrong";
+            explicit_spans += kind == PA_KIND_EXPLICIT ? n : 0;
         }
     }
+    if (explicit_spans != atomic_load_explicit(&h->listed_explicit, memory_order_relaxed))
+        return "mcentral: count of spans on all lists is wrong";
     return NULL;
 }
 

@@ -66,6 +66,9 @@ typedef struct pa_heap {
     _Atomic(pa_mcache *) mcaches;
     pa_idle idle;               /* flushing those of threads that sleep */
     pa_release release;         /* how, how much, and the memory limit */
+    /* Explicit spans on all lists below, written under the list's lock; read relaxed, so that a program which never
+     * leaves a span to others doesn't touch the lists' pages: a stale value costs a look or a span. */
+    _Atomic uint32_t listed_explicit;
     pa_specials specials;
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;

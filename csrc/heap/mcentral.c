@@ -4,7 +4,7 @@
  * list <=> owner NULL and bit 0 of remote clear (heap/remote.h); a span is unlinked before its blocks are
  * collected, so that collecting always has one owner, the holder of the lock.
  * Unlike Go's mcentral (partial/full sets by sweep generation since 1.15) these are the nonempty and empty
- * lists of Go 1.14 and before; managed spans will use `empty`.
+ * lists of Go 1.14 and before; only managed spans use `empty`.
  */
 #include "heap/mcentral.h"
 
@@ -12,17 +12,25 @@
 #include "heap/mheap.h"
 #include "heap/remote.h"
 
-static void link_locked(pa_mcentral *m, pa_span *s)
+static bool seems_empty(pa_heap *h, pa_mcentral *m)
 {
+    return atomic_load_explicit(&h->listed_explicit, memory_order_relaxed) == 0 ||
+           pa_racy_load(&m->nonempty_count) == 0;
+}
+
+static void link_locked(pa_heap *h, pa_mcentral *m, pa_span *s)
+{
+    atomic_fetch_add_explicit(&h->listed_explicit, 1, memory_order_relaxed);
     pa_owner_set(&s->listed, 1);
     pa_spanlist_push_back(&m->nonempty, s);
     pa_owner_add(&m->nonempty_count, 1);
 }
 
-static pa_span *unlink_first_locked(pa_mcentral *m)
+static pa_span *unlink_first_locked(pa_heap *h, pa_mcentral *m)
 {
     pa_span *s = pa_spanlist_pop_front(&m->nonempty);
     if (s) {
+        atomic_fetch_sub_explicit(&h->listed_explicit, 1, memory_order_relaxed);
         pa_owner_set(&s->listed, 0);
         pa_owner_add(&m->nonempty_count, -1);
     }
@@ -35,18 +43,18 @@ void pa_mcentral_put(pa_heap *h, pa_span *s)
     pa_lock_acquire(&m->lock);
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     PA_YIELD(LIST_OWNER_CLEARED);
-    link_locked(m, s);
+    link_locked(h, m, s);
     pa_lock_release(&m->lock);
 }
 
 pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
 {
     pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
-    if (pa_racy_load(&m->nonempty_count) == 0)
+    if (seems_empty(h, m))
         return NULL;
     pa_span *dead = NULL, *s;
     pa_lock_acquire(&m->lock);
-    while ((s = unlink_first_locked(m)) != NULL) {
+    while ((s = unlink_first_locked(h, m)) != NULL) {
         PA_YIELD(POP_UNLINKED);
         pa_span_collect_remote(s);
         if (s->live != 0) {
@@ -70,20 +78,19 @@ pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
 void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans)
 {
     pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
-    uint32_t n = pa_racy_load(&m->nonempty_count);
-    if (n == 0)
+    if (seems_empty(h, m))
         return;
     pa_span *dead = NULL;
     pa_lock_acquire(&m->lock);
-    n = m->nonempty_count < max_spans ? m->nonempty_count : max_spans;
+    uint32_t n = m->nonempty_count < max_spans ? m->nonempty_count : max_spans;
     while (n--) {
-        pa_span *s = unlink_first_locked(m);
+        pa_span *s = unlink_first_locked(h, m);
         pa_span_collect_remote(s);
         if (s->live == 0) {
             s->next = dead;
             dead = s;
         } else {
-            link_locked(m, s);
+            link_locked(h, m, s);
         }
     }
     pa_lock_release(&m->lock);

@@ -1,7 +1,7 @@
 /* mcentral.h - per class, locked: spans that no thread owns.
  *
- * Explicit spans are "listed" here (heap/remote.h). A count of listed spans is read racily so that an
- * empty list costs no lock.
+ * Explicit spans are "listed" here (heap/remote.h). Counts of listed spans, of the list and of all,
+ * are read racily so that an empty list costs no lock and lists that were never used are never touched.
  */
 #ifndef PA_MCENTRAL_H
 #define PA_MCENTRAL_H

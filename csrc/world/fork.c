@@ -206,6 +206,7 @@ static void child(void)
         h->central[PA_KIND_EXPLICIT][c].nonempty = (pa_spanlist){0};
         h->central[PA_KIND_EXPLICIT][c].nonempty_count = 0;
     }
+    atomic_store_explicit(&h->listed_explicit, 0, memory_order_relaxed);
     mark_own_bins(pa_current_mcache);
     rehome_spans(h);
     mark_own_bins(NULL);
