@@ -71,14 +71,17 @@ void pa_xvm_inject_failure(long nth)
 struct pa_xoffheap {
     pa_offheap offheap;
     pa_fixalloc fixed;
+    pa_lock lock;           /* guards fixed */
 };
 
-pa_xoffheap *pa_xoffheap_new(size_t object_bytes, size_t align)
+pa_xoffheap *pa_xoffheap_new(size_t object_bytes, size_t align, bool by_page)
 {
     pa_xoffheap *x = zeroed(sizeof *x, 64);
     x->offheap.lock.rank = PA_RANK_OFFHEAP;
     x->fixed.object_bytes = object_bytes;
     x->fixed.align = align;
+    x->fixed.by_page = by_page;
+    x->lock.rank = PA_RANK_MHEAP;
     return x;
 }
 
@@ -101,6 +104,10 @@ void *pa_xfixalloc_alloc(pa_xoffheap *x)
 void pa_xfixalloc_free(pa_xoffheap *x, void *object)
 {
     pa_fixalloc_free_locked(&x->fixed, object);
+}
+size_t pa_xfixalloc_release(pa_xoffheap *x)
+{
+    return pa_fixalloc_release(&x->fixed, &x->lock);
 }
 uint64_t pa_xfixalloc_inuse(const pa_xoffheap *x)
 {

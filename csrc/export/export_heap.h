@@ -24,12 +24,13 @@ void pa_xvm_inject_failure(long nth);
 
 typedef struct pa_xoffheap pa_xoffheap; /* an off-heap arena and one fixalloc on it */
 
-pa_xoffheap *pa_xoffheap_new(size_t object_bytes, size_t align);
+pa_xoffheap *pa_xoffheap_new(size_t object_bytes, size_t align, bool by_page);
 void pa_xoffheap_delete(pa_xoffheap *x); /* the blocks stay mapped: off-heap memory is never given back */
 void *pa_xoffheap_alloc(pa_xoffheap *x, size_t nbytes, size_t align);
 uint64_t pa_xoffheap_sys_bytes(const pa_xoffheap *x);
 void *pa_xfixalloc_alloc(pa_xoffheap *x);
 void pa_xfixalloc_free(pa_xoffheap *x, void *object);
+size_t pa_xfixalloc_release(pa_xoffheap *x);
 uint64_t pa_xfixalloc_inuse(const pa_xoffheap *x);
 uint64_t pa_xfixalloc_total(const pa_xoffheap *x);
 

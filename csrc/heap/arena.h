@@ -15,7 +15,7 @@
 typedef struct pa_arena {
     uintptr_t base;
     struct pa_arena *next;      /* all arenas, in order of growth; published with release */
-    void *freelink;             /* last word: the fixalloc's link */
+    void *fixalloc_word;             /* last word: sys/offheap.h */
 } pa_arena;
 
 typedef struct pa_address_space {
@@ -52,5 +52,8 @@ bool pa_space_commit(uintptr_t base, size_t nbytes);
 bool pa_space_contains(uintptr_t base, size_t nbytes);
 /* Points all the pages of a span at s (release: its header is complete) or at nothing. */
 void pa_space_set(const pa_span *s, pa_span *value);
+/* Gives the OS the table's part for npages free pages, in whole OS pages: they point at nothing already. Precondition:
+ * the caller has taken them out of the page allocator. */
+void pa_space_release(uintptr_t base, size_t npages);
 
 #endif

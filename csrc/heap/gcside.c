@@ -66,6 +66,27 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
     return true;
 }
 
+
+static void release_words(uint64_t *array, size_t words_per_page, size_t first_page, size_t npages)
+{
+    pa_vm_release_inside(&array[first_page * words_per_page], npages * words_per_page * sizeof *array);
+}
+
+void pa_gcside_release(uintptr_t base, size_t npages)
+{
+    pa_gcside *side = pa_gcside_of(base);
+    size_t first = pa_gcside_page_idx(base);
+    PA_ASSERT(first + npages <= PA_ARENA_PAGES);
+    if (!side)
+        return;
+    pa_vm_release_inside(&side->page[first], npages * sizeof side->page[0]);
+    for (unsigned i = 0; i < PA_PLANES; i++) {
+        release_words(side->plane[i], PA_PLANE_WORDS_PER_PAGE, first, npages);
+        release_words(side->crowded[i], PA_CROWDED_WORDS_PER_PAGE, first, npages);
+    }
+    release_words(side->pointer_bits, PA_POINTER_WORDS_PER_PAGE, first, npages);
+}
+
 void pa_gcside_set_layout(pa_span *s, uint32_t layout)
 {
     pa_owner_set(&s->layout, layout);

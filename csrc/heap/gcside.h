@@ -66,6 +66,10 @@ typedef struct pa_gcside {
 /* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. mheap's lock. */
 bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes);
 
+/* Gives the OS what side tables hold of the pages [base, base + npages) of one arena, in whole OS pages: it reads
+ * as zero then, "nothing managed". Precondition: the caller has taken them out of the page allocator. */
+void pa_gcside_release(uintptr_t base, size_t npages);
+
 /* Side table of the arena that holds addr; NULL where nothing managed ever was. Any address. */
 PA_INLINE pa_gcside *pa_gcside_of(uintptr_t addr)
 {

@@ -118,12 +118,15 @@ bool pa_heap_init_locked(pa_heap *h)
                 h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
+    h->span_headers.by_page = true;
     h->decay.lock.rank = PA_RANK_SCAVENGE;
     h->specials.lock.rank = PA_RANK_SPECIAL;
     h->specials.records.object_bytes = sizeof(pa_special);
     h->specials.records.align = _Alignof(pa_special);
+    h->specials.records.by_page = true;
     h->specials.weaks.object_bytes = sizeof(struct pa_weak);
     h->specials.weaks.align = _Alignof(struct pa_weak);
+    h->specials.weaks.by_page = true;
     atomic_store_explicit(&h->sweepgen, 4, memory_order_relaxed);
     h->arena_records.object_bytes = sizeof(pa_arena);
     h->arena_records.align = _Alignof(pa_arena);
@@ -449,7 +452,11 @@ void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
     pa_lock_release(&h->lock);
 }
 
-size_t pa_mheap_release(pa_heap *h, size_t goal_bytes)
+size_t pa_mheap_release_all(pa_heap *h)
 {
-    return pa_release_pages(h, goal_bytes, PA_RELEASE_ASKED);
+    size_t released_bytes = pa_release_pages(h, SIZE_MAX, PA_RELEASE_ASKED);
+    pa_fixalloc_release(&h->span_headers, &h->lock);
+    pa_fixalloc_release(&h->specials.records, &h->specials.lock);
+    pa_fixalloc_release(&h->specials.weaks, &h->specials.lock);
+    return released_bytes;
 }

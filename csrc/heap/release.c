@@ -70,7 +70,7 @@ bool pa_release_reads_zero(const pa_heap *h, uintptr_t base, size_t nbytes)
 typedef struct run {
     uintptr_t base;
     size_t npages, backed_pages; /* the others were counted as released before */
-    bool huge;                   /* the kernel was told to use huge pages */
+    bool managed;                /* of an arena with a side table: the kernel was told to use huge pages */
 } run;
 
 static size_t os_page_pages(void)
@@ -85,8 +85,8 @@ static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t b
     pa_lock_acquire(&h->lock);
     out->base = pa_pagealloc_find_dense(&h->pages, min_pages, max_pages, os_page_pages(), below, &out->npages);
     out->backed_pages = out->npages;
-    out->huge = out->base && pa_gcside_of(out->base) != NULL;
-    if (out->huge)
+    out->managed = out->base && pa_gcside_of(out->base) != NULL;
+    if (out->managed)
         pa_pagealloc_widen(&h->pages, &out->base, &out->npages, HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
     pa_lock_release(&h->lock);
     return out->base != 0;
@@ -95,10 +95,12 @@ static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t b
 static pa_vm_given give(const run *r, bool lazily)
 {
     size_t nbytes = r->npages << PA_PAGE_SHIFT;
-    if (r->huge) { /* before the release: between the two, khugepaged might fill the hole */
+    if (r->managed) { /* before the release: between the two, khugepaged might fill the hole */
         uintptr_t from = pa_round_down(r->base, HUGE_PAGE_BYTES), to = pa_round_up(r->base + nbytes, HUGE_PAGE_BYTES);
         pa_vm_huge((void *)from, to - from, false);
+        pa_gcside_release(r->base, r->npages);
     }
+    pa_space_release(r->base, r->npages);
     if (lazily)
         return pa_vm_release_lazily((void *)r->base, nbytes);
     return pa_vm_release((void *)r->base, nbytes) ? PA_VM_ZEROED : PA_VM_REFUSED;

@@ -91,10 +91,10 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint32_t sweepgen;
     struct pa_special *specials; /* weak handles and cleanups, by element; under the specials' lock (release); its
                                    sweeper asks without it whether there are any (acquire) */
-    void *freelink;             /* last word: the fixalloc's link while DEAD */
+    void *fixalloc_word;             /* last word: sys/offheap.h */
 } pa_span;
-_Static_assert(offsetof(pa_span, freelink) + sizeof(void *) == sizeof(pa_span),
-               "fixalloc links through the last word");
+_Static_assert(offsetof(pa_span, fixalloc_word) + sizeof(void *) == sizeof(pa_span),
+               "the last word is the fixalloc's");
 
 /* The static span that stands wherever there is none: no free block, no tail, no owner. */
 extern PA_HIDDEN const pa_span pa_empty_span;

@@ -19,7 +19,10 @@ static pa_special *new_special_locked(pa_heap *h, pa_span *s, uint32_t idx)
     pa_special *r = pa_fixalloc_alloc_locked(&h->specials.records, &h->offheap);
     if (!r)
         return NULL;
-    *r = (pa_special){.next = s->specials, .idx = idx};
+    r->next = s->specials;
+    r->weak = NULL;
+    r->cleanup_id = 0;
+    r->idx = idx;
     return r;
 }
 

@@ -9,7 +9,7 @@ typedef struct pa_special {
     struct pa_weak *weak;       /* NULL: a cleanup */
     uint64_t cleanup_id;
     uint32_t idx;               /* element of the span */
-    void *freelink;             /* last word: the fixalloc's link */
+    void *fixalloc_word;             /* last word: sys/offheap.h */
 } pa_special;
 
 struct pa_weak {
@@ -17,7 +17,7 @@ struct pa_weak {
      * before it marks the span swept (release); read inside (acquire), see api/special_api. */
     _Atomic(void *) object;
     pa_special *special;        /* NULL when the object is dead; under the specials' lock */
-    void *freelink;
+    void *fixalloc_word;
 };
 
 /* Records for the live object at base; the span cannot go away (the caller is inside and holds the object).

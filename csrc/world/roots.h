@@ -25,7 +25,7 @@ typedef struct pa_root_range {
     uintptr_t base, end;
     uint64_t id;            /* ascending along the list */
     int flags;
-    void *freelink;
+    void *fixalloc_word;
 } pa_root_range;
 
 typedef struct pa_roots {

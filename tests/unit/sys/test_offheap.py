@@ -1,5 +1,7 @@
 """Memory for metadata: bump allocation that never overlaps, and type-stable fixed-size objects."""
 
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +19,8 @@ def address(pointer):
 def offheap():
     made = []
 
-    def make(object_bytes=192, align=64):
-        made.append(lib.pa_xoffheap_new(object_bytes, align))
+    def make(object_bytes=192, align=64, by_page=False):
+        made.append(lib.pa_xoffheap_new(object_bytes, align, by_page))
         return made[-1]
 
     yield make
@@ -29,7 +31,7 @@ def offheap():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5000), st.sampled_from([1, 2, 8, 64, 4096])), min_size=1, max_size=60))
 def test_pieces_are_aligned_zero_and_do_not_overlap(requests):
-    x = lib.pa_xoffheap_new(16, 8)
+    x = lib.pa_xoffheap_new(16, 8, False)
     taken = []
     for nbytes, align in requests:
         pointer = lib.pa_xoffheap_alloc(x, nbytes, align)
@@ -99,9 +101,9 @@ def test_fixalloc_is_type_stable(offheap):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.booleans(), max_size=200), st.randoms())
-def test_fixalloc_counts(steps, random):
-    x = lib.pa_xoffheap_new(64, 8)
+@given(st.lists(st.booleans(), max_size=200), st.randoms(), st.booleans())
+def test_fixalloc_counts(steps, random, by_page):
+    x = lib.pa_xoffheap_new(64, 8, by_page)
     held, seen = [], set()
     for take in steps:
         if take:
@@ -113,4 +115,83 @@ def test_fixalloc_counts(steps, random):
             lib.pa_xfixalloc_free(x, held.pop(random.randrange(len(held))))
         assert lib.pa_xfixalloc_inuse(x) == len(held)
         assert lib.pa_xfixalloc_total(x) == len(seen)       # recycled before anything new is carved
+    lib.pa_xoffheap_delete(x)
+
+
+PAGE = os.sysconf("SC_PAGESIZE")
+NO_MADVISE = 2
+
+
+def page_of(pointer):
+    return address(pointer) // PAGE
+
+
+def test_objects_by_page_do_not_overlap_or_leave_their_page(offheap):
+    x = offheap(192, 64, by_page=True)
+    taken = sorted(address(lib.pa_xfixalloc_alloc(x)) for _ in range(2000))
+    assert all(b - a >= 192 for a, b in zip(taken, taken[1:]))
+    assert all(a % 64 == 0 and a // PAGE == (a + 191) // PAGE for a in taken)
+    assert len({a // PAGE for a in taken}) == -(-2000 // (PAGE // 192))
+
+
+def test_free_pages_go_back_and_are_used_again(offheap):
+    per_page = PAGE // 192
+    x = offheap(192, 64, by_page=True)
+    objects = [lib.pa_xfixalloc_alloc(x) for _ in range(10 * per_page)]
+    for pointer in objects:
+        ffi.buffer(pointer, 184)[:] = b"\xff" * 184     # the last word is the allocator's
+    kept = objects[0]
+    for pointer in objects[1:]:
+        lib.pa_xfixalloc_free(x, pointer)
+    assert lib.pa_xfixalloc_total(x) == 10 * per_page
+    assert lib.pa_xfixalloc_release(x) == 9 * PAGE      # all but the page of the one in use
+    assert lib.pa_xfixalloc_total(x) == per_page and lib.pa_xfixalloc_inuse(x) == 1
+    assert lib.pa_xfixalloc_release(x) == 0
+    for pointer in objects:
+        fill = b"\xff" if page_of(pointer) == page_of(kept) else b"\0"
+        assert bytes(ffi.buffer(pointer, 184)) == fill * 184
+    mapped = lib.pa_xoffheap_sys_bytes(x)
+    again = {address(lib.pa_xfixalloc_alloc(x)) for _ in range(10 * per_page - 1)}
+    assert again == {address(p) for p in objects[1:]}
+    assert lib.pa_xoffheap_sys_bytes(x) == mapped
+
+
+def test_a_refused_release_loses_nothing(offheap):
+    x = offheap(192, 64, by_page=True)
+    objects = {address(lib.pa_xfixalloc_alloc(x)) for _ in range(300)}
+    for a in objects:
+        lib.pa_xfixalloc_free(x, ffi.cast("void *", a))
+    lib.pa_xvm_inject_refusal(NO_MADVISE)
+    try:
+        assert lib.pa_xfixalloc_release(x) == 0
+    finally:
+        lib.pa_xvm_inject_refusal(0)
+    again = {address(lib.pa_xfixalloc_alloc(x)) for _ in range(300)}
+    assert len(again) == 300 and {a // PAGE for a in again} == {a // PAGE for a in objects}
+    for a in again:
+        lib.pa_xfixalloc_free(x, ffi.cast("void *", a))
+    assert lib.pa_xfixalloc_release(x) == len({a // PAGE for a in objects}) * PAGE
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["take", "free", "free", "release"]), max_size=400), st.randoms())
+def test_objects_in_use_are_never_given_back(steps, random):
+    x = lib.pa_xoffheap_new(1000, 8, True)      # 4 a page: pages become free all the time
+    held, stamp = {}, 0
+    for step in ["take"] * 20 + steps:
+        if step == "take":
+            pointer = lib.pa_xfixalloc_alloc(x)
+            stamp += 1
+            assert address(pointer) not in held
+            ffi.buffer(pointer, 992)[:] = stamp.to_bytes(8, "little") * 124
+            held[address(pointer)] = stamp
+        elif step == "free" and held:
+            a = random.choice(sorted(held))
+            del held[a]
+            lib.pa_xfixalloc_free(x, ffi.cast("void *", a))
+        elif step == "release":
+            lib.pa_xfixalloc_release(x)
+        assert lib.pa_xfixalloc_inuse(x) == len(held) <= lib.pa_xfixalloc_total(x)
+    for a, stamp in held.items():
+        assert bytes(ffi.buffer(ffi.cast("void *", a), 992)) == stamp.to_bytes(8, "little") * 124
     lib.pa_xoffheap_delete(x)
