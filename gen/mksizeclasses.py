@@ -86,7 +86,6 @@ def render():
         table("uint16_t", "pa_class_object_bytes", sizes),
         table("uint8_t", "pa_class_span_pages", [0] + [c[1] // PAGE for c in cls], 24),
         table("uint8_t", "pa_class_cap_pages", [0] + [run_cap_pages(*c) for c in cls], 24),
-        table("uint16_t", "pa_class_objects", [0] + [c[1] // c[0] for c in cls]),
         table("uint64_t", "pa_class_magic", ["0"] + [f"0x{-(-(1 << 64) // s):x}u" for s in sizes[1:]], 4),
         table("pa_class_shape", "pa_class_shapes", ["{0, 0, 1}"] + [
             f"{{0x{-(-(1 << 32) // size):x}u, {size}, {span // size}}}" for size, span in cls], 5),

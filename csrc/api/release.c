@@ -27,6 +27,7 @@ PA_EXPORT void pa_read_scavenge_stats(pa_scavenge_stats *out)
     out->limit_bytes = r->bytes[PA_RELEASE_LIMIT];
     out->asked_bytes = r->bytes[PA_RELEASE_ASKED];
     out->lazy_bytes = r->lazy_bytes;
+    out->metadata_bytes = r->metadata_bytes;
     out->madvise_calls = r->calls;
     out->madvise_refusals = r->refusals;
     out->backed_bytes = pa_limit_backed_bytes_locked(h);

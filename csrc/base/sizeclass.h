@@ -1,7 +1,7 @@
 /* sizeclass.h - the 67 size classes: class 0 is large, classes 1..66 serve up to 32 KiB.
  *
  * The tables are generated (gen/mksizeclasses.py) and constant; see sizeclass.c.  Index 0 holds 0 in the
- * first five: class 0 has no fixed size.
+ * first four: class 0 has no fixed size.
  */
 #ifndef PA_SIZECLASS_H
 #define PA_SIZECLASS_H
@@ -10,14 +10,13 @@
 
 extern PA_HIDDEN const uint16_t pa_class_object_bytes[67]; /* size of an object */
 extern PA_HIDDEN const uint8_t pa_class_span_pages[67];    /* pages of a span, Go's table */
-extern PA_HIDDEN const uint16_t pa_class_objects[67];      /* objects in a span of span_pages */
 extern PA_HIDDEN const uint8_t pa_class_cap_pages[67];     /* longest run of an explicit span */
 extern PA_HIDDEN const uint64_t pa_class_magic[67];        /* ceil(2^64 / object_bytes) */
 
 /* What a marker needs of a class, in one load. Class 0: one object, whatever its size. */
 typedef struct pa_class_shape {
     uint32_t magic;             /* ceil(2^32 / object_bytes) */
-    uint16_t object_bytes, objects;
+    uint16_t object_bytes, objects; /* of a span of span_pages */
 } pa_class_shape;
 extern PA_HIDDEN const pa_class_shape pa_class_shapes[67];
 
@@ -32,13 +31,7 @@ PA_INLINE unsigned pa_class_of_size(size_t nbytes)
     return pa_size_to_class128[(nbytes - PA_SMALL_MAX_STEP8_BYTES + 127) >> 7];
 }
 
-/* Index of the object that holds byte offset of a span. Precondition: size_class != 0. Any offset < 2^32. */
-PA_INLINE uint32_t pa_class_index_of(unsigned size_class, uint32_t offset)
-{
-    return (uint32_t)(((unsigned __int128)offset * pa_class_magic[size_class]) >> 64);
-}
-
-/* The same where the offset lies in a span of span_pages; 0 for class 0. */
+/* Index of the object that holds byte offset of a span of span_pages; 0 for class 0. */
 PA_INLINE uint32_t pa_shape_index_of(pa_class_shape shape, uint32_t offset)
 {
     return (uint32_t)((uint64_t)offset * shape.magic >> 32);

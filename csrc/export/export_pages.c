@@ -110,7 +110,7 @@ void pa_xpages_free_scavenged(pa_xpages *x, uintptr_t addr, size_t npages)
 uintptr_t pa_xpages_find_backed(pa_xpages *x, size_t max_pages, size_t align_pages, uintptr_t below,
                                 size_t *npages)
 {
-    return pa_pagealloc_find_backed(&x->pages, max_pages, align_pages, below, npages);
+    return pa_pagealloc_find_dense(&x->pages, 1, max_pages, align_pages, below, npages);
 }
 
 uintptr_t pa_xpages_find_dense(pa_xpages *x, size_t min_pages, size_t max_pages, uintptr_t below, size_t *npages)
@@ -118,9 +118,15 @@ uintptr_t pa_xpages_find_dense(pa_xpages *x, size_t min_pages, size_t max_pages,
     return pa_pagealloc_find_dense(&x->pages, min_pages, max_pages, 1, below, npages);
 }
 
-void pa_xpages_widen(pa_xpages *x, uintptr_t *addr, size_t *npages, size_t block_pages)
+uintptr_t pa_xpages_find_dense_aligned(pa_xpages *x, size_t min_pages, size_t max_pages, size_t align_pages,
+                                       uintptr_t below, size_t *npages)
 {
-    pa_pagealloc_widen(&x->pages, addr, npages, block_pages);
+    return pa_pagealloc_find_dense(&x->pages, min_pages, max_pages, align_pages, below, npages);
+}
+
+size_t pa_xpages_widen(pa_xpages *x, uintptr_t *addr, size_t *npages, size_t align_pages, size_t block_pages)
+{
+    return pa_pagealloc_widen(&x->pages, addr, npages, align_pages, block_pages);
 }
 
 pa_xcounters pa_xpages_counters(pa_xpages *x)

@@ -12,7 +12,7 @@ pa_export_class_row pa_export_class(unsigned size_class)
     return (pa_export_class_row){
         .object_bytes = pa_class_object_bytes[size_class],
         .span_pages = pa_class_span_pages[size_class],
-        .objects = pa_class_objects[size_class],
+        .objects = pa_class_shapes[size_class].objects,
         .cap_pages = pa_class_cap_pages[size_class],
         .magic = pa_class_magic[size_class],
     };
@@ -29,11 +29,6 @@ void pa_export_class_of_all_sizes(uint8_t *classes)
         classes[n] = (uint8_t)pa_class_of_size(n);
 }
 
-uint32_t pa_export_class_index_of(unsigned size_class, uint32_t offset)
-{
-    return pa_class_index_of(size_class, offset);
-}
-
 int pa_export_class_is_object_start(unsigned size_class, uint32_t offset)
 {
     return pa_class_is_object_start(size_class, offset);
@@ -43,8 +38,6 @@ uint32_t pa_export_class_first_wrong_offset(unsigned size_class, uint32_t begin,
 {
     uint32_t size = pa_class_object_bytes[size_class];
     for (uint32_t offset = begin; offset < end; offset++) {
-        if (pa_class_index_of(size_class, offset) != offset / size)
-            return offset;
         if (offset < pa_class_span_pages[size_class] * PA_PAGE_BYTES &&
             pa_shape_index_of(pa_class_shapes[size_class], offset) != offset / size)
             return offset;

@@ -20,7 +20,6 @@ pa_export_class_row pa_export_class(unsigned size_class);
 unsigned pa_export_class_of_size(size_t nbytes);
 /* classes[n] = pa_class_of_size(n) for every n from 0 to 32768: 32769 bytes. */
 void pa_export_class_of_all_sizes(uint8_t *classes);
-uint32_t pa_export_class_index_of(unsigned size_class, uint32_t offset);
 int pa_export_class_is_object_start(unsigned size_class, uint32_t offset);
 /* First offset from begin up to end (excluded) where multiplication and division disagree, or end. */
 uint32_t pa_export_class_first_wrong_offset(unsigned size_class, uint32_t begin, uint32_t end);

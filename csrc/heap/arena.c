@@ -55,7 +55,8 @@ void pa_space_set(const pa_span *s, pa_span *value)
         __atomic_store_n(&entry[i], value, __ATOMIC_RELEASE);
 }
 
-void pa_space_release(uintptr_t base, size_t npages)
+size_t pa_space_release(uintptr_t base, size_t npages)
 {
-    pa_vm_release_inside(&pa_space.table[(base - pa_space.base) >> PA_PAGE_SHIFT], npages * sizeof *pa_space.table);
+    pa_span **slice = &pa_space.table[(base - pa_space.base) >> PA_PAGE_SHIFT];
+    return pa_vm_release_inside(slice, npages * sizeof *slice);
 }

@@ -53,7 +53,7 @@ bool pa_space_contains(uintptr_t base, size_t nbytes);
 /* Points all the pages of a span at s (release: its header is complete) or at nothing. */
 void pa_space_set(const pa_span *s, pa_span *value);
 /* Gives the OS the table's part for npages free pages, in whole OS pages: they point at nothing already. Precondition:
- * the caller has taken them out of the page allocator. */
-void pa_space_release(uintptr_t base, size_t npages);
+ * the caller has taken them out of the page allocator. Returns the bytes. */
+size_t pa_space_release(uintptr_t base, size_t npages);
 
 #endif

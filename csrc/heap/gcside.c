@@ -47,10 +47,6 @@ static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
         return false;
     }
     h->side_bytes += side_bytes + (has_neighbour(idx, os_page) ? 0 : os_page);
-    /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small
-     * one stays small (docs/decisions/008). */
-    if (idx != (h->arenas->base - pa_space.base) >> PA_ARENA_SHIFT)
-        pa_vm_huge((void *)(pa_space.base + (idx << PA_ARENA_SHIFT)), PA_ARENA_BYTES, true);
     __atomic_store_n(&pa_space.sides[idx], side, __ATOMIC_RELEASE);
     return true;
 }
@@ -66,6 +62,24 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
     return true;
 }
 
+
+/* Markers look at a large heap in no order: half of their time are misses of the address translation. A small heap,
+ * and what holds no managed object, stays small (docs/decisions/008, 015). */
+void pa_gcside_advise(uintptr_t base, size_t nbytes, uintptr_t first_arena)
+{
+    for (uintptr_t at = pa_round_down(base, PA_ARENA_BYTES); at < base + nbytes; at += PA_ARENA_BYTES) {
+        pa_gcside *side = at == first_arena ? NULL : pa_gcside_of(at);
+        if (side && !atomic_load_explicit(&side->advised, memory_order_relaxed) &&
+            !atomic_exchange_explicit(&side->advised, true, memory_order_relaxed))
+            pa_vm_huge((void *)at, PA_ARENA_BYTES, true);
+    }
+}
+
+bool pa_gcside_is_advised(uintptr_t addr)
+{
+    pa_gcside *side = pa_gcside_of(addr);
+    return side && atomic_load_explicit(&side->advised, memory_order_relaxed);
+}
 
 static void release_words(uint64_t *array, size_t words_per_page, size_t first_page, size_t npages)
 {

@@ -64,11 +64,12 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
         pa_mheap_free_span(h, s);
         return NULL;
     }
+    pa_gcside_advise(s->base, pa_span_bytes(s), h->arenas->base);
     uint32_t sweepgen = atomic_load_explicit(&h->sweepgen, memory_order_relaxed);
     pa_gcside *side = pa_gcside_of(s->base);
     pa_owner_set(&s->size_class, (uint8_t)size_class);
     pa_owner_set(&s->kind, (uint8_t)kind);
-    s->nelems = size_class ? (uint16_t)pa_class_objects[size_class] : 1;
+    s->nelems = size_class ? pa_class_shapes[size_class].objects : 1;
     s->magic = size_class ? pa_class_magic[size_class] : 1;
     s->limit = size_class ? s->base + (size_t)s->nelems * pa_class_object_bytes[size_class]
                           : s->base + pa_span_bytes(s);

@@ -325,7 +325,7 @@ size_t pa_mcache_release_to_os(pa_mcache *c)
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
     pa_mcentral_collect_all(c->heap);
-    size_t released_bytes = pa_mheap_release_all(c->heap);
+    size_t released_bytes = pa_release_all(c->heap);
     pa_lock_release(&c->slow);
     return released_bytes;
 }
@@ -338,7 +338,7 @@ static void answer_trim(pa_mcache *c)
         return;
     c->trim_seen = wanted;
     trim(c);
-    pa_mheap_release_all(c->heap);
+    pa_release_all(c->heap);
 }
 
 /* Spans that this thread kept for reuse and did not reuse for a whole round of decay. */

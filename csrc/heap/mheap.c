@@ -451,12 +451,3 @@ void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock)
         pa_fixalloc_free_locked(&h->span_headers, stock->headers[--stock->header_count]);
     pa_lock_release(&h->lock);
 }
-
-size_t pa_mheap_release_all(pa_heap *h)
-{
-    size_t released_bytes = pa_release_pages(h, SIZE_MAX, PA_RELEASE_ASKED);
-    pa_fixalloc_release(&h->span_headers, &h->lock);
-    pa_fixalloc_release(&h->specials.records, &h->specials.lock);
-    pa_fixalloc_release(&h->specials.weaks, &h->specials.lock);
-    return released_bytes;
-}

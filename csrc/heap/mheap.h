@@ -32,8 +32,5 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages);
 void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages);
 /* Empties a thread's stock into the heap. */
 void pa_mheap_flush_stock(pa_heap *h, pa_page_stock *stock);
-/* Releases all free pages to the OS because somebody asked (heap/release.h), and what metadata holds of dead spans and
- * records. Returns the bytes of the heap that were released. The caller keeps fork out. */
-size_t pa_mheap_release_all(pa_heap *h);
 
 #endif

@@ -33,9 +33,10 @@ static uint64_t cost_of(const pa_pace *p, uint64_t nbytes)
     return (uint64_t)((double)nbytes / (double)PA_MIB * (double)ns_per_mib);
 }
 
+/* A two-hundredth of it stays for what is measured only after it happened. */
 static uint64_t window_share_ns(unsigned percent)
 {
-    return PA_PACE_WINDOW_NS / 100 * percent;
+    return PA_PACE_WINDOW_NS / 20000 * 199 * percent;
 }
 
 /* Work that must be affordable before anything is begun; never more than a whole share, so that a machine on which a

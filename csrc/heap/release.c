@@ -10,7 +10,7 @@
  * Huge pages: where the heap was advised to use them (large managed heaps, heap/gcside.c), a fault brings 2 MiB in
  * at once, also pages that the heap never handed out and counts as released.  So there, a run is released together with
  * all free pages around it in its huge page, and huge pages are then forbidden: the kernel must not fill the
- * hole again (docs/decisions/008, 013).
+ * hole again (docs/decisions/015).
  *
  * The limit: an allocation that makes the heap go over it releases as much elsewhere before it hands out pages.  A
  * limit below what is needed would make every allocation do that, so it is paced: half of a processor at most.
@@ -70,7 +70,10 @@ bool pa_release_reads_zero(const pa_heap *h, uintptr_t base, size_t nbytes)
 typedef struct run {
     uintptr_t base;
     size_t npages, backed_pages; /* the others were counted as released before */
-    bool managed;                /* of an arena with a side table: the kernel was told to use huge pages */
+    uintptr_t found;             /* where, and how long, the run was before it was widened: all of it backed */
+    size_t found_pages;
+    size_t metadata_bytes;       /* of the page table, given back with it */
+    bool huge;                   /* the kernel was told to use huge pages */
 } run;
 
 static size_t os_page_pages(void)
@@ -83,27 +86,42 @@ static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t b
 {
     *out = (run){0};
     pa_lock_acquire(&h->lock);
-    out->base = pa_pagealloc_find_dense(&h->pages, min_pages, max_pages, os_page_pages(), below, &out->npages);
-    out->backed_pages = out->npages;
-    out->managed = out->base && pa_gcside_of(out->base) != NULL;
-    if (out->managed)
-        pa_pagealloc_widen(&h->pages, &out->base, &out->npages, HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
+    out->found = pa_pagealloc_find_dense(&h->pages, min_pages, max_pages, os_page_pages(), below, &out->found_pages);
+    out->base = out->found;
+    out->npages = out->backed_pages = out->found_pages;
+    out->huge = out->base && pa_gcside_is_advised(out->base);
+    if (out->huge)
+        out->backed_pages += pa_pagealloc_widen(&h->pages, &out->base, &out->npages, os_page_pages(),
+                                                HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
     pa_lock_release(&h->lock);
     return out->base != 0;
 }
 
-static pa_vm_given give(const run *r, bool lazily)
+static pa_vm_given give(run *r, bool lazily)
 {
     size_t nbytes = r->npages << PA_PAGE_SHIFT;
-    if (r->managed) { /* before the release: between the two, khugepaged might fill the hole */
+    if (r->huge) { /* before the release: between the two, khugepaged might fill the hole */
         uintptr_t from = pa_round_down(r->base, HUGE_PAGE_BYTES), to = pa_round_up(r->base + nbytes, HUGE_PAGE_BYTES);
         pa_vm_huge((void *)from, to - from, false);
-        pa_gcside_release(r->base, r->npages);
     }
-    pa_space_release(r->base, r->npages);
+    pa_gcside_release(r->base, r->npages);
+    r->metadata_bytes = pa_space_release(r->base, r->npages);
     if (lazily)
         return pa_vm_release_lazily((void *)r->base, nbytes);
     return pa_vm_release((void *)r->base, nbytes) ? PA_VM_ZEROED : PA_VM_REFUSED;
+}
+
+/* A refused run goes back as it was; where backed pages lay in what was added to it, all of that counts as backed. */
+static void put_back_refused_locked(pa_heap *h, const run *r)
+{
+    void (*put)(pa_pagealloc *, uintptr_t, size_t) =
+        r->backed_pages > r->found_pages ? pa_pagealloc_free : pa_pagealloc_free_scavenged;
+    size_t before = (r->found - r->base) >> PA_PAGE_SHIFT, after = r->npages - before - r->found_pages;
+    pa_pagealloc_free(&h->pages, r->found, r->found_pages);
+    if (before)
+        put(&h->pages, r->base, before);
+    if (after)
+        put(&h->pages, r->found + (r->found_pages << PA_PAGE_SHIFT), after);
 }
 
 static void put_back(pa_heap *h, const run *r, pa_vm_given given, pa_release_reason reason)
@@ -113,7 +131,7 @@ static void put_back(pa_heap *h, const run *r, pa_vm_given given, pa_release_rea
     all->calls++;
     if (given == PA_VM_REFUSED) {
         all->refusals++;
-        pa_pagealloc_free(&h->pages, r->base, r->npages);
+        put_back_refused_locked(h, r);
     } else {
         if (given == PA_VM_LAZY)
             note_lazy_locked(all, r->base, r->npages << PA_PAGE_SHIFT);
@@ -125,7 +143,8 @@ static void put_back(pa_heap *h, const run *r, pa_vm_given given, pa_release_rea
 }
 
 /* One walk from the top down over runs of min_pages or more; a refused run is not tried again in it. */
-static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, pa_release_reason reason)
+static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, pa_release_reason reason,
+                               size_t *metadata_bytes)
 {
     bool lazily = pa_release_get_method(h) == PA_RELEASE_LAZILY;
     size_t released_bytes = 0, align_pages = os_page_pages();
@@ -137,6 +156,7 @@ static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, 
         if (!take_run(h, min_pages, max_pages, below, &r))
             break;
         pa_vm_given given = give(&r, lazily);
+        *metadata_bytes += r.metadata_bytes;
         put_back(h, &r, given, reason);
         below = r.base;
         if (given != PA_VM_REFUSED)
@@ -149,10 +169,22 @@ static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, 
 
 size_t pa_release_pages(pa_heap *h, size_t goal_bytes, pa_release_reason reason)
 {
-    size_t dense_bytes = goal_bytes == SIZE_MAX ? 0 : release_from_top(h, goal_bytes, DENSE_PAGES, reason);
+    size_t metadata_bytes = 0, dense_bytes = release_from_top(h, goal_bytes, DENSE_PAGES, reason, &metadata_bytes);
     if (dense_bytes >= goal_bytes)
         return dense_bytes;
-    return dense_bytes + release_from_top(h, goal_bytes - dense_bytes, 1, reason);
+    return dense_bytes + release_from_top(h, goal_bytes - dense_bytes, 1, reason, &metadata_bytes);
+}
+
+size_t pa_release_all(pa_heap *h)
+{
+    size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
+    metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock);
+    metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock);
+    metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock);
+    pa_lock_acquire(&h->lock);
+    h->release.metadata_bytes += metadata_bytes;
+    pa_lock_release(&h->lock);
+    return heap_bytes + metadata_bytes;
 }
 
 /* ---- The limit ---- */

@@ -44,7 +44,8 @@ typedef struct pa_release {
     uint64_t over_limit_count;      /* times that it came to that */
     uint64_t bytes[PA_RELEASE_REASONS]; /* ever released */
     uint64_t lazy_bytes;            /* of those, with MADV_FREE */
-    uint64_t calls, refusals;       /* of madvise */
+    uint64_t metadata_bytes;        /* beside those, by pa_release_all */
+    uint64_t calls, refusals;       /* of madvise for pages of the heap */
     pa_pace pace;                   /* of releasing because of the limit */
 } pa_release;
 
@@ -52,8 +53,11 @@ typedef struct pa_release {
 
 /* Releases free pages, at least dense runs first and highest addresses first, until goal_bytes are released or nothing
  * is left; madvise runs without mheap's lock. Returns the bytes released. Something must keep fork out meanwhile:
- * the caller holds a slow-path lock or the decay lock. */
+ * the caller holds a slow-path lock or the decay lock, or is inside (world/stw.h). */
 size_t pa_release_pages(struct pa_heap *h, size_t goal_bytes, pa_release_reason reason);
+/* Because somebody asked: all free pages, and what metadata holds of dead spans and records. Returns the bytes of both,
+ * but not of side tables. As above. */
+size_t pa_release_all(struct pa_heap *h);
 /* MADV_FREE or MADV_DONTNEED from now on. Returns what was in force, never AS_OPTED. */
 pa_release_method pa_release_set_method(struct pa_heap *h, pa_release_method method);
 pa_release_method pa_release_get_method(const struct pa_heap *h);
@@ -71,7 +75,7 @@ uint64_t pa_limit_backed_bytes_locked(const struct pa_heap *h);
 uint64_t pa_limit_above_goal_locked(const struct pa_heap *h);
 /* Pages were taken that may have to be backed: how far is the heap over its limit? mheap's lock held. */
 uint64_t pa_limit_over_slow_locked(struct pa_heap *h);
-/* Releases what that said; no lock but the caller's slow-path lock, before the pages are touched. */
+/* Releases what that said; no lock but the caller's slow-path lock, if it has one, before the pages are touched. */
 void pa_limit_obey(struct pa_heap *h, uint64_t over_bytes);
 
 #endif

@@ -258,7 +258,8 @@ bool pa_gc_set_checkmark(bool on);
 
 /* ---- Giving memory back, statistics, checks ---------------------------------------------------- */
 
-/* Releases every free page to the operating system now, returns the bytes released.  Collects first
+/* Releases every free page to the operating system now, and metadata that is not needed for the rest; returns the
+ * bytes released.  Collects first
  * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
  * theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
@@ -279,6 +280,7 @@ typedef struct pa_scavenge_stats {
     uint64_t limit_bytes;       /* by allocations that went over the memory limit */
     uint64_t asked_bytes;       /* by pa_free_os_memory */
     uint64_t lazy_bytes;        /* of all that, with MADV_FREE */
+    uint64_t metadata_bytes;    /* beside all that, by pa_free_os_memory: dead span headers, page table */
     uint64_t madvise_calls, madvise_refusals; /* count */
     uint64_t memory_limit;      /* now; UINT64_MAX: none */
     uint64_t backed_bytes;      /* now: what counts against the limit */

@@ -386,11 +386,6 @@ static unsigned find_in_chunk(const pa_chunk *chunk, unsigned end, unsigned min,
     return n;
 }
 
-uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
-                                   size_t *npages)
-{
-    return pa_pagealloc_find_dense(p, 1, max_pages, align_pages, below, npages);
-}
 
 uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_pages, size_t align_pages,
                                   uintptr_t below, size_t *npages)
@@ -427,24 +422,26 @@ uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_
     return 0;
 }
 
-void pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t block_pages)
+size_t pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t align_pages, size_t block_pages)
 {
-    PA_ASSERT(pa_is_pow2(block_pages) && block_pages <= PA_CHUNK_PAGES);
+    PA_ASSERT(pa_is_pow2(block_pages) && align_pages <= block_pages && block_pages <= PA_CHUNK_PAGES);
     size_t first = pa_page_index(p, *addr), end = first + *npages;
     size_t low = first & ~(block_pages - 1), high = ((end - 1) | (block_pages - 1)) + 1;
     const uint64_t *alloc = p->chunks[first >> PA_CHUNK_PAGES_SHIFT].alloc;
     PA_ASSERT(first >> PA_CHUNK_PAGES_SHIFT == (end - 1) >> PA_CHUNK_PAGES_SHIFT);
-    size_t from = first, to = end;
-    while (from > low && pa_bits512_count(alloc, (unsigned)((from - 1) % PA_CHUNK_PAGES), 1) == 0)
-        from--;
-    while (to < high && pa_bits512_count(alloc, (unsigned)(to % PA_CHUNK_PAGES), 1) == 0)
-        to++;
+    size_t from = first, to = end, scavenged_pages = 0;
+    unsigned step = (unsigned)align_pages;
+    while (from > low && pa_bits512_count(alloc, (unsigned)((from - step) % PA_CHUNK_PAGES), step) == 0)
+        from -= step;
+    while (to < high && pa_bits512_count(alloc, (unsigned)(to % PA_CHUNK_PAGES), step) == 0)
+        to += step;
     if (from < first)
-        take(p, from, first - from);
+        scavenged_pages += take(p, from, first - from);
     if (to > end)
-        take(p, end, to - end);
+        scavenged_pages += take(p, end, to - end);
     *addr = pa_page_address(p, from);
     *npages = to - from;
+    return first - from + to - end - scavenged_pages;
 }
 
 /* ---- Check ---- */

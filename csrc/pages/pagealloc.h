@@ -65,17 +65,16 @@ void pa_pagealloc_free(pa_pagealloc *p, uintptr_t addr, size_t npages);
 void pa_pagealloc_free_scavenged(pa_pagealloc *p, uintptr_t addr, size_t npages);
 
 /* For the scavenger: takes out the highest run of free and backed pages below an address, inside one
- * chunk, at most max_pages long, start and length multiples of align_pages (a power of two <= 64). The
- * caller releases it without the lock and hands it back with one of the two frees. 0: none. Chunks whose
- * backed pages are only misaligned stay in the scavenge index. */
-uintptr_t pa_pagealloc_find_backed(pa_pagealloc *p, size_t max_pages, size_t align_pages, uintptr_t below,
-                                   size_t *npages);
-/* The same for runs of at least min_pages (or max_pages, if that is less); may give up after many chunks without. */
+ * chunk, at least min_pages (or max_pages, if that is less) and at most max_pages long, start and length multiples of
+ * align_pages (a power of two <= 64). The caller releases it without the lock and hands it back with one of the two
+ * frees. 0: none; with min_pages > 1 perhaps only none in many chunks. Chunks whose backed pages are only misaligned
+ * stay in the scavenge index. */
 uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_pages, size_t align_pages,
                                   uintptr_t below, size_t *npages);
-/* A run that find_* took out: takes the free pages around it too, backed or not, as far as the aligned blocks of
- * block_pages (a power of two <= 512) that it touches. */
-void pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t block_pages);
+/* A run that find_* took out with align_pages: takes the free pages around it too, backed or not, as far as the aligned
+ * blocks of block_pages (a power of two, align_pages ... 512) that it touches. Start and length stay multiples of
+ * align_pages. Returns how many of the pages added were backed. */
+size_t pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t align_pages, size_t block_pages);
 
 /* Recomputes everything; false: *broken (may be NULL) names the first broken invariant. */
 bool pa_pagealloc_check(const pa_pagealloc *p, const char **broken);

@@ -37,10 +37,10 @@ uintptr_t pa_vm_map_heap(uintptr_t hint, size_t nbytes, size_t align);
 void pa_vm_unmap(void *addr, size_t nbytes);
 /* Gives the pages back: MADV_DONTNEED (they read zero after). False when the kernel refused. */
 bool pa_vm_release(void *addr, size_t nbytes);
-/* The same for the whole OS pages inside [addr, addr + nbytes), which may begin and end anywhere. Best effort. */
-void pa_vm_release_inside(void *addr, size_t nbytes);
-/* pa_vm_release with MADV_FREE: the kernel takes the pages when it needs them, until then they keep their content, and a
- * write keeps them for good. LAZY: may read old data; ZEROED: there is no MADV_FREE here (Linux before 4.5, some
+/* The same for the whole OS pages inside [addr, addr + nbytes), which may begin and end anywhere; how many bytes. */
+size_t pa_vm_release_inside(void *addr, size_t nbytes);
+/* pa_vm_release with MADV_FREE: the kernel takes the pages when it needs them, until then they keep their content, and
+ * a write keeps them for good. LAZY: may read old data; ZEROED: there is no MADV_FREE here (Linux before 4.5, some
  * file systems' memory), MADV_DONTNEED was used. */
 typedef enum pa_vm_given { PA_VM_REFUSED, PA_VM_ZEROED, PA_VM_LAZY } pa_vm_given;
 pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes);

@@ -162,12 +162,11 @@ bool pa_vm_release(void *addr, size_t nbytes)
     return !injected() && advise(addr, nbytes, MADV_DONTNEED);
 }
 
-void pa_vm_release_inside(void *addr, size_t nbytes)
+size_t pa_vm_release_inside(void *addr, size_t nbytes)
 {
     uintptr_t os_page = pa_vm_page_size_bytes();
     uintptr_t from = pa_round_up((uintptr_t)addr, os_page), to = pa_round_down((uintptr_t)addr + nbytes, os_page);
-    if (from < to)
-        advise((void *)from, to - from, MADV_DONTNEED);
+    return from < to && pa_vm_release((void *)from, to - from) ? to - from : 0;
 }
 
 pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes)

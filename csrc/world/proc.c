@@ -65,14 +65,15 @@ static void thread_exit(void *argument)
 
 static pa_proc *make_locked(pa_procs *procs, pa_heap *h, pa_proc *p)
 {
-    if (!p && !(p = pa_offheap_alloc(&h->offheap, sizeof *p, PA_CACHE_LINE_BYTES)))
+    if (!p && (p = pa_offheap_alloc(&h->offheap, sizeof *p, PA_CACHE_LINE_BYTES)) != NULL)
+        pa_owner_add(&procs->count, 1);
+    if (!p)
         return NULL;
     pa_mcache_init(&p->cache, h);
     p->cache.gc = (pa_gcproc *)(uintptr_t)&pa_gcproc_outside;
     pa_mcache_publish_locked(&p->cache);
     p->next_all = procs->all;
     __atomic_store_n(&procs->all, p, __ATOMIC_RELEASE);
-    pa_owner_add(&procs->count, 1);
     return p;
 }
 

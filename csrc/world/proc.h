@@ -20,7 +20,7 @@ typedef struct pa_proc {
 typedef struct pa_procs {
     pa_lock lock;               /* rank PROC_LIST */
     pa_proc *all, *free;
-    uint64_t count, attached_count; /* written under lock, read racily */
+    uint64_t count, attached_count; /* without the orphan; written under lock, read racily */
     pa_lock orphan_lock;        /* rank PROC_LIST, after lock: one orphan call at a time */
     pa_proc *orphan;            /* serves threads without a P; made under lock, used under orphan_lock only */
     pa_workpool workpool;       /* the collector's grey objects */

@@ -475,7 +475,7 @@ int main(int argc, char **argv)
             continue;
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             unsigned size_class = (unsigned)pa_size_class_of(sizes[k]);
-            if (pa_class_objects[size_class] < scenarios[i].least_blocks)
+            if (pa_class_shapes[size_class].objects < scenarios[i].least_blocks)
                 continue;
             alarm(60); /* a puppet that never comes to its point is a failure, not a hang */
             fprintf(stderr, getenv("PROTOCOL_VERBOSE") ? "%s %zu\n" : "", scenarios[i].name, sizes[k]);

@@ -155,6 +155,37 @@ static void must_be_exact(long threads)
     REQUIRE(s.mem.explicit_cached == r.cached_pages << PA_PAGE_SHIFT);
 }
 
+/* A thread that frees and allocates after its P is gone: the orphan serves it, which is no off-heap memory. */
+static pthread_key_t late_key;
+
+static void late(void *round)
+{
+    pa_mem_stats before, after;
+    if (round == (void *)1) { /* again, after the library's own destructor */
+        REQUIRE(pthread_setspecific(late_key, (void *)2) == 0);
+        return;
+    }
+    pa_read_mem_stats(&before);
+    pa_free(pa_malloc(100));
+    pa_read_mem_stats(&after);
+    must_add_up(&after);
+    REQUIRE(after.mcache_sys == before.mcache_sys && after.threads == before.threads);
+}
+
+static void *exit_late(void *argument)
+{
+    pa_free(pa_malloc(100));
+    REQUIRE(pthread_setspecific(late_key, (void *)1) == 0);
+    return argument;
+}
+
+static void use_orphan(void)
+{
+    pthread_t id;
+    REQUIRE(pthread_key_create(&late_key, late) == 0);
+    REQUIRE(pthread_create(&id, NULL, exit_late, NULL) == 0 && pthread_join(id, NULL) == 0);
+}
+
 int main(int argc, char **argv)
 {
     static pa_snapshot early, late;
@@ -162,6 +193,7 @@ int main(int argc, char **argv)
     long count = argument(argc, argv, 1, 10000), threads = argument(argc, argv, 2, 4);
     pthread_t ids[THREADS_MAX];
     REQUIRE(count >= 2 && count <= 1000000 && threads >= 1 && threads <= THREADS_MAX);
+    use_orphan();
     for (long i = 0; i < threads; i++) {
         workers[i].random = (uint64_t)i + 1;
         REQUIRE(pthread_create(&ids[i], NULL, churn, &workers[i]) == 0);

@@ -12,6 +12,7 @@ from whitebox import ffi, lib
 
 PAGE, MIB = 8192, 1 << 20
 ARENA = 64 * MIB
+OS_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def address(pointer):
@@ -126,15 +127,23 @@ def test_extend_and_shrink_in_place():
     lib.pa_free(wall)
 
 
+def metadata_released():
+    out = ffi.new("pa_scavenge_stats *")
+    lib.pa_read_scavenge_stats(out)
+    return out.metadata_bytes
+
+
 def test_release_returns_the_bytes_released():
     p = lib.pa_malloc(20 * MIB)
     ctypes.memset(address(p), 1, 20 * MIB)
     q = lib.pa_malloc(16)
     lib.pa_free(p)
-    before = stats()
+    before, metadata = stats(), metadata_released()
     released = lib.pa_free_os_memory()
-    after = stats()
+    after, metadata = stats(), metadata_released() - metadata
     assert 20 * MIB <= released < 21 * MIB
+    assert 20 * MIB // PAGE * 8 - 2 * OS_PAGE <= metadata < MIB     # 8 bytes of page table a page, and some headers
+    released -= metadata
     flushed = after.heap_released - before.heap_released - released     # a page cache holds untouched pages, too
     assert 0 <= flushed <= 64 * PAGE
     assert after.heap_released_total - before.heap_released_total == released

@@ -16,10 +16,11 @@ def find_dense(p, least, most, below=None):
     return None if page is None else (page, p.out[0])
 
 
-def widen(p, page, n, block):
+def widen(p, page, n, block, align=1):
+    """The widened run, and how many of the pages added were backed."""
     addr, count = ffi.new("uintptr_t *", p.addr(page)), ffi.new("size_t *", n)
-    lib.pa_xpages_widen(p.p, addr, count, block)
-    return p.page(addr[0]), count[0]
+    backed = lib.pa_xpages_widen(p.p, addr, count, align, block)
+    return p.page(addr[0]), count[0], backed
 
 
 def backed(*runs, chunks=16):
@@ -85,31 +86,40 @@ def test_widen(name):
         p.free_scavenged(512, 10)
     assert find_dense(p, 1, 512) == (page, n)
     before = p.counters().free_pages
-    assert widen(p, page, n, 256) == expected
+    assert widen(p, page, n, 256) == (*expected, 0)
     assert p.counters().free_pages == before - (count - n)
     p.free_scavenged(*expected)
     assert p.counters().free_pages == before + n and not p.broken()
 
 
 def test_widen_at_random():
+    """Also where OS pages are larger than ours: never a page beside whose OS page somebody uses a part of."""
     rng = random.Random(3)
-    for _ in range(300):
-        p, free = Pages([(0, 2 * CHUNK)]), set()
+    for _ in range(600):
+        p, free, backed_pages = Pages([(0, 2 * CHUNK)]), set(), set()
+        align = rng.choice([1, 1, 2, 8])
         assert p.alloc_at(0, 2 * CHUNK)
         for page in range(2 * CHUNK):
-            if rng.random() < 0.7:
-                (p.free if rng.random() < 0.3 else p.free_scavenged)(page, 1)
+            if rng.random() < (0.7 if align == 1 else 0.95):
+                if rng.random() < (0.3 if align == 1 else 0.9):
+                    p.free(page, 1)
+                    backed_pages.add(page)
+                else:
+                    p.free_scavenged(page, 1)
                 free.add(page)
-        found = find_dense(p, 1, rng.randrange(1, 40))
-        if not found:
+        at = lib.pa_xpages_find_dense_aligned(p.p, align, rng.randrange(align, 40), align, (1 << 64) - 1, p.out)
+        if not at:
             continue
-        block = rng.choice([1, 8, 256, 512])
+        found = p.page(at), p.out[0]
+        block = rng.choice([8, 256, 512] if align > 1 else [1, 8, 256, 512])
         page, n = found
         low, high = page // block * block, -(-(page + n) // block) * block
-        while page > low and page - 1 in free:
-            page, n = page - 1, n + 1
-        while page + n < high and page + n in free:
-            n += 1
-        assert widen(p, *found, block) == (page, n)
+        while page > low and free.issuperset(range(page - align, page)):
+            page, n = page - align, n + align
+        while page + n < high and free.issuperset(range(page + n, page + n + align)):
+            n += align
+        assert page % align == n % align == 0
+        added = set(range(page, page + n)) - set(range(found[0], sum(found)))
+        assert widen(p, *found, block, align) == (page, n, len(added & backed_pages))
         p.free_scavenged(page, n)
         assert not p.broken() and p.counters().free_pages == len(free)
