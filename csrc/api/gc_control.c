@@ -1,9 +1,9 @@
 /* gc_control.c - the collector's settings and its part of the statistics: GOGC, memory limit, mode, gctrace.
  *
- * Owns nothing.  Settings are under the collector's lock; those that wait for a cycle leave the heap
- * first, so that
- * the cycle need not wait for them.  What the environment says (base/options.h) is taken up with the first call.
+ * Owns nothing.  Settings are under the collector's lock; those that wait for a cycle leave the heap first, so that the
+ * cycle need not wait for them.  What the environment says (base/options.h) is taken up with the first call.
  */
+#include <pthread.h>
 #include <unistd.h>
 
 #include "api/report.h"
@@ -30,19 +30,21 @@ static void configure_locked(pa_collector *gc)
     __atomic_store_n(&gc->configured, true, __ATOMIC_RELEASE);
 }
 
+static pthread_once_t fork_handled = PTHREAD_ONCE_INIT;
+
 void pa_gc_configure(void)
 {
     pa_collector *gc = &pa_the_gc;
     if (PA_LIKELY(__atomic_load_n(&gc->configured, __ATOMIC_ACQUIRE)))
         return;
     pa_proc_attach(); /* the heap must be there */
+    /* Before anybody goes on: a fork without our handlers would leave the child a world that never stops. Outside every
+     * lock: pthread_atfork may allocate. */
+    pthread_once(&fork_handled, pa_gc_install_fork);
     pa_lock_acquire(&gc->lock);
-    bool first = !gc->configured;
-    if (first)
+    if (!gc->configured)
         configure_locked(gc);
     pa_lock_release(&gc->lock);
-    if (first)
-        pa_gc_install_fork();
 }
 
 /* ---- Settings ---- */

@@ -42,7 +42,7 @@ static PA_COLD _Noreturn void abort_outside(void)
                      "which is outside: call pa_enter first (pyalloc.h, managed objects)");
 }
 
-/* Stops if asked to, and starts a cycle when the heap reached the trigger. */
+/* Marks for what is allocated, or starts a cycle when the heap reached the trigger. */
 static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
 {
     pa_collector *gc = &pa_the_gc;
@@ -56,8 +56,8 @@ static void pay_and_trigger(pa_proc *p, uint64_t nbytes)
         pa_gc_run_here();
         pa_world_enter(p);
     }
-    if (PA_UNLIKELY(live + nbytes > atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed)))
-        pa_assist_wait(p);
+    if (PA_UNLIKELY(pa_assist_must_wait(nbytes)))
+        pa_assist_wait(p, nbytes);
 }
 
 /* What pay_and_trigger does, for who may not wait: false when there is something to wait for. */
@@ -253,7 +253,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_proc *p = pa_world_self();
     if (!pa_world_is_inside_checked(p))
         abort_outside();
-    if (nbytes > PTRDIFF_MAX)
+    if (nbytes > PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT) /* before anything is paid for it */
         return out_of_memory();
     size_t span_bytes = pa_round_up(nbytes, PA_PAGE_BYTES);
     bool trying = p->cache.gc->trying;
@@ -268,7 +268,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_span *s = pa_managed_take_large(p->cache.heap, nbytes);
     if (!s && trying)
         return would_block();
-    if (!s && nbytes <= PA_MANAGED_MAX_PAGES << PA_PAGE_SHIFT && collect_for_room(p)) {
+    if (!s && collect_for_room(p)) {
         s = pa_managed_take_large(p->cache.heap, nbytes);
         if (!s)
             pa_gc_room_was_in_vain();

@@ -121,19 +121,19 @@ void pa_assist_settle(pa_proc *p)
 bool pa_assist_must_wait(uint64_t nbytes)
 {
     pa_collector *gc = &pa_the_gc;
-    return atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed) + nbytes >
-               atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed) && cycle_is_due(gc);
+    uint64_t live = atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed);
+    return PA_UNLIKELY(live + nbytes > atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed)) && cycle_is_due(gc);
 }
 
-void pa_assist_wait(pa_proc *p)
+void pa_assist_wait(pa_proc *p, uint64_t nbytes)
 {
     pa_collector *gc = &pa_the_gc;
-    uint32_t word = atomic_load_explicit(&gc->done_word, memory_order_acquire);
     uint64_t end_ns = pa_clock_now_ns() + WAIT_NS;
-    /* Settings may have changed, and the mode may be one without a goal: look again each time. */
-    while (atomic_load_explicit(&pa_the_heap.managed_live_bytes, memory_order_relaxed) >=
-               atomic_load_explicit(&gc->goal_bytes, memory_order_relaxed) &&
-           cycle_is_due(gc) && pa_clock_now_ns() < end_ns) {
+    for (;;) {
+        uint32_t word = atomic_load_explicit(&gc->done_word, memory_order_acquire);
+        /* Settings may have changed, and the mode may be one without a goal: look again each time. */
+        if (!pa_assist_must_wait(nbytes) || pa_clock_now_ns() >= end_ns)
+            return;
         if (p->cache.gc->marking && mark_piece(p, PIECE_BYTES) > 0) {
             pa_world_poll(p);
             continue;

@@ -48,7 +48,7 @@ static void set_phase(pa_gc_phase phase)
 static uint64_t stop_world(void)
 {
     uint64_t now_ns = pa_clock_now_ns();
-    pa_world_stop(NULL);
+    pa_world_stop();
     pa_the_gc.stopping_ns = pa_clock_now_ns() - now_ns;
     return now_ns;
 }
@@ -326,7 +326,8 @@ static void write_down(const pa_cycle_record *r, uint64_t forced_batch)
     gc->last = *r;
     gc->cycles++;
     gc->forced_cycles += r->forced;
-    gc->forced_done = forced_batch;
+    if (gc->forced_done < forced_batch)
+        gc->forced_done = forced_batch;
     uint64_t now_ns = pa_clock_now_ns(), all_ns = (now_ns - gc->last_end_ns) * gc->pacer.processors;
     gc->last_end_ns = now_ns;
     gc->last_end_unix_ns = pa_clock_unix_ns();
@@ -480,7 +481,7 @@ bool pa_gc_request(void)
 
 void pa_gc_run_here(void)
 {
-    run_cycle(false, pa_the_gc.forced_done);
+    run_cycle(false, 0);
     sweep_in_background(false);
     notify_cleanups();
 }
@@ -489,7 +490,7 @@ void pa_gc_run_forced(void)
 {
     pa_collector *gc = &pa_the_gc;
     if (!ensure_driver()) {
-        run_cycle(true, gc->forced_done);
+        run_cycle(true, 0);
         notify_cleanups();
         return;
     }

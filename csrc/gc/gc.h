@@ -41,7 +41,7 @@ typedef struct pa_cycle_record {
     uint64_t assist_cpu_ns, background_cpu_ns, idle_cpu_ns;
     uint64_t heap_at_start, heap_at_end, heap_marked, goal;
     uint64_t frame_bytes, global_bytes, unbarriered_bytes;
-    uint64_t tries;             /* final stops that found grey objects */
+    uint64_t tries;             /* to end marking: handshakes, and final stops that found grey objects */
 } pa_cycle_record;
 
 typedef struct pa_collector {
@@ -137,7 +137,7 @@ bool pa_roots_jobs_left(void);
 void pa_roots_scan_frames(pa_proc *p, pa_gcwork *work);
 uint64_t pa_roots_frame_bytes(void);
 uint64_t pa_roots_global_bytes(void);
-/* In a stop: all frames, handles and ranges, into the pool. */
+/* In a stop: all frames, handles and ranges, into m's work. */
 void pa_roots_scan_all_stw(pa_marker *m);
 /* In the final stop: unbarriered ranges and marked conservative objects, again. Returns bytes looked at. */
 uint64_t pa_roots_rescan_unbarriered_stw(pa_marker *m);
@@ -153,7 +153,7 @@ void pa_assist_settle(pa_proc *p);
 bool pa_assist_must_wait(uint64_t nbytes);
 void pa_assist_revise(void);
 /* The heap is at its goal and the cycle is not over: p, inside, waits a bounded time for it. */
-void pa_assist_wait(pa_proc *p);
+void pa_assist_wait(pa_proc *p, uint64_t nbytes);
 
 /* ---- sweep.c ---- */
 void pa_sweep_begin_stw(void);

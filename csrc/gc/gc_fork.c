@@ -28,7 +28,7 @@ static void prepare(void)
     pa_lock_acquire(&forking.lock);
     forking.was_inside = was_inside;
     pa_world_gc_hold();
-    pa_world_stop(NULL);
+    pa_world_stop();
     pa_lock_acquire(&pa_the_gc.lock);
 }
 

@@ -37,7 +37,7 @@ typedef struct pending {
 PA_INLINE void scan_slot(pa_marker *m, const uintptr_t *slot)
 {
     uintptr_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    if (value)
+    if (pa_gcwork_may_point(value))
         pa_gcwork_put(m->work, value);
 }
 
@@ -82,12 +82,6 @@ void pa_mark_range(pa_marker *m, uintptr_t from, uintptr_t to, bool precise)
     }
     for (; from < to; from += 8)
         scan_slot(m, (uintptr_t *)from);
-}
-
-void pa_mark_rescan_object(pa_marker *m, uintptr_t base, size_t nbytes)
-{
-    m->scanned_bytes += nbytes;
-    scan_conservative(m, base, base + nbytes);
 }
 
 /* [from, to) of a marked object, which may cross arenas. */
@@ -189,7 +183,8 @@ static PA_NOINLINE stack fill_slow(pa_gcwork *w, stack s)
 /* ---- The loop ---- */
 
 /* Sets the mark; true when it was clear. Two markers that come at once may both be told so and both scan, which
- * finds nothing new; a large object must be cut into oblets once, so there it matters who was first. */
+ * finds nothing new, and count its bytes twice, which is rare; a large object must be cut into oblets once, so there
+ * it matters who was first. */
 PA_INLINE bool mark(const pending *p)
 {
     uint64_t bit = (uint64_t)1 << p->bit_idx;
@@ -247,7 +242,7 @@ PA_INLINE stack visit(pa_marker *m, stack s, const pending *p)
     const uintptr_t *from = (const uintptr_t *)p->base;
     for (uint64_t mask = p->mask; mask; mask &= mask - 1) {
         uintptr_t value = __atomic_load_n(from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
-        if (value)
+        if (pa_gcwork_may_point(value))
             s = push(m->work, s, value);
     }
     if (PA_UNLIKELY(p->awkward)) {
@@ -259,8 +254,9 @@ PA_INLINE stack visit(pa_marker *m, stack s, const pending *p)
 }
 
 /* Once around the slots in use: each one's object is marked and scanned and the slot filled again. Then the empty
- * ones are filled as far as there is work. Returns the slots in use, none: there is no work here and in the pool. */
-PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use)
+ * ones are filled as far as there is work, and while scanned_bytes is below end: oblets are scanned on the way. Returns
+ * the slots in use; *dry: there is no more work here and in the pool. */
+PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use, uint64_t end, bool *dry)
 {
     stack s = open_stack(m->work);
     for (uint32_t left = in_use; left; left &= left - 1) {
@@ -279,7 +275,8 @@ PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use)
     for (uint32_t empty = ~in_use; empty;) {
         if (s.top == s.low) {
             s = fill_slow(m->work, s);
-            if (s.top == s.low)
+            *dry = s.top == s.low;
+            if (*dry)
                 break;
         }
         uintptr_t entry = *--s.top;
@@ -288,6 +285,8 @@ PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use)
             empty &= empty - 1;
         } else {
             s = skip_entry(m, s, entry);
+            if (m->scanned_bytes >= end)
+                break;
         }
     }
     close_stack(m->work, s);
@@ -305,19 +304,21 @@ bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
     pending ring[RING];
     uint64_t end = m->scanned_bytes + budget_bytes;
     /* Pointer-free objects are work, too, though not scan work. */
-    uint64_t laps = budget_bytes / (RING * PA_TINY_BYTES) + 1;
+    int64_t objects_left = (int64_t)(budget_bytes / PA_TINY_BYTES);
     uint32_t in_use = 0;
     unsigned until_share = SHARE_EVERY;
     do {
-        in_use = lap(m, ring, in_use);
-        if (!in_use)
+        bool dry = false;
+        objects_left -= pa_popcount64(in_use);
+        in_use = lap(m, ring, in_use, end, &dry);
+        if (!in_use && dry)
             return true;
         if (PA_UNLIKELY(--until_share == 0)) {
             until_share = SHARE_EVERY;
             if (m->work->pool->hungry && pa_workpool_full_count(m->work->pool) == 0)
                 pa_gcwork_share(m->work);
         }
-    } while (m->scanned_bytes < end && --laps);
+    } while (m->scanned_bytes < end && objects_left > 0);
     for (; in_use; in_use &= in_use - 1)
         pa_gcwork_put(m->work, ring[pa_ctz64(in_use)].base);
     return false;

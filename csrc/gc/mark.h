@@ -16,10 +16,9 @@ typedef struct pa_marker {
 /* Marks and scans until budget_bytes of scan work are done (false) or no work is left here and in the pool
  * (true). What is left stays in m->work. */
 bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes);
-/* Looks through a range of pointer slots; precise: every word is a pointer, foreign or NULL. */
+/* Looks through a range of pointer slots; precise: every word is a pointer, foreign or NULL. Else it is conservative:
+ * any word may be anything. */
 void pa_mark_range(pa_marker *m, uintptr_t from, uintptr_t to, bool precise);
-/* Scans a marked object of a conservative span once more. */
-void pa_mark_rescan_object(pa_marker *m, uintptr_t base, size_t nbytes);
 
 /* Looks through [from, to) of a marked object (all of it when its layout is a type's). */
 void pa_mark_scan_again(pa_marker *m, const pa_objref *o, uintptr_t from, uintptr_t to);

@@ -25,7 +25,7 @@ static void scan_chunk(pa_marker *m, pa_handle_chunk *chunk)
 {
     for (int i = 0; i < PA_HANDLES_PER_CHUNK; i++) {
         uintptr_t value = (uintptr_t)atomic_load_explicit(&chunk->handles[i].value, memory_order_acquire);
-        if (value)
+        if (pa_gcwork_may_point(value))
             pa_gcwork_put(m->work, value);
     }
     m->scanned_bytes += sizeof *chunk;
@@ -58,7 +58,7 @@ void pa_roots_scan_frames(pa_proc *p, pa_gcwork *work)
 {
     for (pa_frame *f = p->cache.gc->frames; f; f = f->up)
         for (size_t i = 0; i < f->count; i++)
-            if (f->slots[i])
+            if (pa_gcwork_may_point((uintptr_t)f->slots[i]))
                 pa_gcwork_put(work, (uintptr_t)f->slots[i]);
     p->cache.gc->frames_unscanned = false;
 }
@@ -102,7 +102,7 @@ static void rescan_span(void *marker, pa_span *s)
     size_t nbytes = pa_span_element_bytes(s);
     for (uint32_t i = 0; i < s->nelems; i++) /* workers mark meanwhile; they scan what they mark */
         if (pa_racy_load(&s->mark_bits[i / 64]) >> i % 64 & 1 && pa_span_is_handed_out(s, i))
-            pa_mark_rescan_object(m, s->base + i * nbytes, nbytes);
+            pa_mark_range(m, s->base + i * nbytes, s->base + (i + 1) * nbytes, false);
 }
 
 uint64_t pa_roots_rescan_unbarriered_stw(pa_marker *m)

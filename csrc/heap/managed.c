@@ -85,7 +85,8 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     clear_bits(s->alloc_bits, s->nelems);
     clear_bits(s->mark_bits, s->nelems);
     pa_span_refill_alloc_cache(s);
-    __atomic_store_n(&s->sweepgen, sweepgen, __ATOMIC_RELAXED);
+    /* A conservative look-up that meets the new sweepgen sees bits and scan_idx of this life, not of the last. */
+    __atomic_store_n(&s->sweepgen, sweepgen, __ATOMIC_RELEASE);
     pa_span_set_state(s, PA_SPAN_MANAGED);
     count_pages(h, s, true);
     pa_gcside_set_layout(s, PA_LAYOUT_UNSET);
@@ -131,11 +132,21 @@ pa_span *pa_managed_make_large(pa_heap *h, pa_span *s, unsigned kind)
 
 /* ---- Sweeping ---- */
 
+/* Slots of word i that objects were handed out from. */
+static uint64_t handed_out(const pa_span *s, size_t i)
+{
+    size_t before = s->free_idx > i * 64 ? s->free_idx - i * 64 : 0;
+    return s->alloc_bits[i] | pa_mask64(before < 64 ? (unsigned)before : 64);
+}
+
 static uint32_t count_marked(const pa_span *s)
 {
     uint32_t n = 0;
-    for (size_t i = 0; i < pa_div_ceil(s->nelems, 64); i++)
-        n += pa_popcount64(pa_racy_load(&s->mark_bits[i]));
+    for (size_t i = 0; i < pa_div_ceil(s->nelems, 64); i++) {
+        uint64_t marks = pa_racy_load(&s->mark_bits[i]);
+        PA_CHECK((marks & ~handed_out(s, i)) == 0); /* a free slot was marked: somebody kept a wild pointer */
+        n += pa_popcount64(marks);
+    }
     return n;
 }
 
@@ -159,7 +170,6 @@ pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
         pa_special_sweep(h, s);
     PA_YIELD(GC_SWEEP_SPECIALS);
     pa_sweep_outcome out = {.marked = count_marked(s)};
-    PA_CHECK(out.marked <= s->alloc_count); /* a free slot was marked: somebody kept a wild pointer */
     out.freed = s->alloc_count - out.marked;
     poison_dead(s);
     uint64_t *old = s->alloc_bits;

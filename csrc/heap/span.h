@@ -176,7 +176,7 @@ PA_INLINE void pa_span_publish_objects(pa_span *s)
 
 /* Next free element at or after free_idx, or nelems; advances free_idx past it. */
 uint32_t pa_span_next_free_idx(pa_span *s);
-/* A swept managed span: is the slot an object's, complete or about to be? (Others may be marked ahead.) */
+/* A swept managed span: is the slot a complete object's? (Others may be marked ahead.) */
 PA_INLINE bool pa_span_is_handed_out(const pa_span *s, uint32_t idx)
 {
     return idx < __atomic_load_n(&s->scan_idx, __ATOMIC_ACQUIRE) ||

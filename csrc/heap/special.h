@@ -14,7 +14,7 @@ typedef struct pa_special {
 
 struct pa_weak {
     /* The object; NULL once it is dead. Set by pa_special_add_weak, cleared by the sweeper of the object's span
-     * before it marks the span swept (release); read inside (acquire), see api/special_api. */
+     * before it marks the span swept (release); read inside (acquire), see api/gc_objects.c. */
     _Atomic(void *) object;
     pa_special *special;        /* NULL when the object is dead; under the specials' lock */
     void *fixalloc_word;

@@ -92,8 +92,8 @@ int pa_size_class_of(size_t nbytes);
  *
  * Managed objects are found and freed by a concurrent, non-moving mark-sweep collector (Go: runtime/
  * mgc.go). A thread touches them only while it is *inside*: between pa_enter and pa_leave. Inside it must
- * poll often (pa_safepoint; every allocation polls too) and must not block; a stop of the world waits for
- * it. Across a poll, an object stays only when a root leads to it: a frame, a handle, a registered range or
+ * poll often (pa_safepoint; every allocation polls too, and so does fork) and must not block; a stop of the world
+ * waits for it. Across a poll, an object stays only when a root leads to it: a frame, a handle, a registered range or
  * another reachable object. Pointers into an object (interior pointers) keep it too.
  *
  * Every pointer store into managed objects, handles and barriered ranges goes through pa_store,

@@ -1,11 +1,31 @@
-/* gcproc.c - emptying the managed half of a P: into the work pool, into the mcentrals.
+/* gcproc.c - the managed half of a P: making it, emptying it into the work pool and the mcentrals, and its accounts.
  *
- * Owns nothing.  The caller is the P's thread, inside, or has stopped it (world/stw.h).
+ * Owns nothing.  Who makes, empties or accounts is the P's thread, inside, or has stopped it (world/stw.h); the
+ * accounts are read by anybody.
  */
 #include "heap/managed.h"
 #include "heap/object.h"
 #include "world/roots.h"
 #include "world/stw.h"
+
+const pa_gcproc pa_gcproc_outside;
+
+pa_gcproc *pa_gcproc_make_locked(pa_proc *p)
+{
+    pa_gcproc *gc = pa_offheap_alloc(&p->cache.heap->offheap, sizeof *gc, PA_CACHE_LINE_BYTES);
+    if (!gc)
+        return NULL;
+    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+            gc->alloc[k][c] = PA_EMPTY_SPAN;
+    gc->tiny_offset = PA_TINY_BYTES;
+    gc->marking = pa_the_procs.marking;
+    gc->work.pool = &pa_the_procs.workpool;
+    gc->no_fence = pa_the_world.asymmetric && !PA_TSAN;
+    atomic_store_explicit(&gc->stop, pa_the_world.stopped, memory_order_relaxed);
+    __atomic_store_n(&p->cache.gc, gc, __ATOMIC_RELEASE);
+    return gc;
+}
 
 void pa_gcproc_flush_barrier(pa_gcproc *gc)
 {
@@ -45,7 +65,7 @@ void pa_gcproc_flush_spans(pa_proc *p)
  *
  * Written by whoever runs for the P, in slow paths; read by anybody.  account_round is a sequence lock: odd
  * while a count moves from a span (alloc_count - count_at_refill) to the P, so that a reader counts it once.
- * */
+ */
 
 static void begin_accounting(pa_gcproc *gc)
 {

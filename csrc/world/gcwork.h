@@ -1,7 +1,7 @@
 /* gcwork.h - grey objects: buffers of pointers still to be marked and scanned (Go: runtime/mgcwork.go).
  *
  * Entries are words that were found in pointer slots - interior pointers, pointers to marked objects and
- * foreign words among them; who takes one out resolves it, tests and sets its mark.  Marking on the way out
+ * foreign words among them, but for those whose top bit is set (pa_gcwork_may_point); who takes one out resolves it, tests and sets its mark.  Marking on the way out
  * and not on the way in lets the marker prefetch mark bit and object first (gc/mark.c).  Entries with the top
  * bit set are oblets: the address inside a marked large object from where to scan on.
  *
@@ -55,6 +55,9 @@ bool pa_gcwork_flush(pa_gcwork *w);
 bool pa_workpool_take_overflow(pa_workpool *pool, uint64_t *marked_bytes);
 /* Gives half of what is here to the pool when there is enough. */
 void pa_gcwork_share(pa_gcwork *w);
+
+/* Can a word from a slot be an entry? NULL and what would look like an oblet cannot: no object is up there. */
+PA_INLINE bool pa_gcwork_may_point(uintptr_t value) { return (intptr_t)value > 0; }
 
 PA_INLINE void pa_gcwork_put(pa_gcwork *w, uintptr_t entry)
 {

@@ -97,13 +97,7 @@ static pa_proc *acquire(pa_procs *procs, pa_heap *h)
     return p;
 }
 
-/* Outside every lock, and with this thread attached: pthread_atfork may allocate. */
-static void fork_handled_once(void)
-{
-    static _Atomic bool done;
-    if (!atomic_exchange(&done, true))
-        pa_fork_install();
-}
+static pthread_once_t fork_handled = PTHREAD_ONCE_INIT;
 
 pa_mcache *pa_proc_attach(void)
 {
@@ -115,7 +109,9 @@ pa_mcache *pa_proc_attach(void)
         return c;
     p->cache.trim_seen = atomic_load_explicit(&pa_the_heap.trim_generation, memory_order_relaxed);
     pa_current_mcache = &p->cache;
-    fork_handled_once();
+    /* Outside every lock, and with this thread attached: pthread_atfork may allocate. Nobody goes on before it is done:
+     * a fork without our handlers would leave the child a heap with locks held. */
+    pthread_once(&fork_handled, pa_fork_install);
     if (pthread_setspecific(exit_key, p) != 0) /* it has no memory for the key: do not leak the P */
         thread_exit(p);
     return pa_current_mcache;

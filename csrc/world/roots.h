@@ -58,7 +58,7 @@ struct pa_handle *pa_roots_take_deferred(void);
 
 /* 0, EINVAL or ENOMEM. */
 int pa_roots_add_range(uintptr_t base, size_t nbytes, int flags);
-/* Takes a range out; false when base was not registered. shade is called for what it held, in pieces. */
+/* Takes a range out; false when base was not registered. Who marks must shade what *removed held. */
 bool pa_roots_remove_range(uintptr_t base, pa_root_range *removed);
 /* Visits the words of all ranges that have all of the flags, piece by piece under the lock: a range cannot go away
  * while it is read. */

@@ -21,30 +21,8 @@
 enum { SPINS = 200, NAP_NS = 50 * 1000 };
 
 pa_world pa_the_world = {.lock = PA_LOCK_INIT(WORLD)};
-const pa_gcproc pa_gcproc_outside;
 
 /* ---- One P ---- */
-
-static pa_gcproc *make_gcproc_locked(pa_proc *p)
-{
-    if (!pa_the_world.initialised) {
-        pa_the_world.asymmetric = pa_thread_membarrier_register();
-        pa_the_world.initialised = true;
-    }
-    pa_gcproc *gc = pa_offheap_alloc(&p->cache.heap->offheap, sizeof *gc, PA_CACHE_LINE_BYTES);
-    if (!gc)
-        return NULL;
-    for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
-        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
-            gc->alloc[k][c] = PA_EMPTY_SPAN;
-    gc->tiny_offset = PA_TINY_BYTES;
-    gc->marking = pa_the_procs.marking;
-    gc->work.pool = &pa_the_procs.workpool;
-    gc->no_fence = pa_the_world.asymmetric && !PA_TSAN;
-    atomic_store_explicit(&gc->stop, pa_the_world.stopped, memory_order_relaxed);
-    __atomic_store_n(&p->cache.gc, gc, __ATOMIC_RELEASE);
-    return gc;
-}
 
 pa_proc *pa_world_attach(void)
 {
@@ -55,14 +33,17 @@ pa_proc *pa_world_attach(void)
     if (PA_LIKELY(pa_gcproc_is_real(c->gc)))
         return p;
     pa_lock_acquire(&pa_the_procs.lock);
-    bool ok = make_gcproc_locked(p) != NULL;
+    if (!pa_the_world.initialised) {
+        pa_the_world.asymmetric = pa_thread_membarrier_register();
+        pa_the_world.initialised = true;
+    }
+    bool ok = pa_gcproc_make_locked(p) != NULL;
     pa_lock_release(&pa_the_procs.lock);
     return ok ? p : NULL;
 }
 
-void pa_world_park(pa_proc *p)
+void pa_world_park(void)
 {
-    (void)p;
     atomic_fetch_add_explicit(&pa_the_world.left, 1, memory_order_release);
     pa_thread_wake_all(&pa_the_world.left);
 }
@@ -157,30 +138,30 @@ static pa_proc *first_proc(void)
     return __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE);
 }
 
-static void set_all_flags(pa_proc *self, bool stop)
+static void set_all_flags(bool stop)
 {
     pa_lock_acquire(&pa_the_procs.lock);
     pa_the_world.stopped = stop;
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        if (pa_gcproc_is_real(gcproc_of(p)) && p != self)
+        if (pa_gcproc_is_real(gcproc_of(p)))
             set_flag(p, stop);
     pa_lock_release(&pa_the_procs.lock);
 }
 
-void pa_world_stop(pa_proc *self)
+void pa_world_stop(void)
 {
     pa_lock_acquire(&pa_the_world.lock);
-    set_all_flags(self, true);
+    set_all_flags(true);
     fence();
     int turns = 0;
     for (pa_proc *p = first_proc(); p; p = p->next_all)
-        while (p != self && pa_gcproc_is_real(gcproc_of(p)) && !is_outside(p))
+        while (pa_gcproc_is_real(gcproc_of(p)) && !is_outside(p))
             wait_a_little(&turns);
 }
 
 void pa_world_start(void)
 {
-    set_all_flags(NULL, false);
+    set_all_flags(false);
     wake_waiters();
     pa_lock_release(&pa_the_world.lock);
 }

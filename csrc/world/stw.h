@@ -40,12 +40,12 @@ extern PA_HIDDEN pa_world pa_the_world;
 /* The calling thread's P, attached for managed use; NULL when out of memory or after thread exit. */
 pa_proc *pa_world_attach(void);
 void pa_world_enter_slow(pa_proc *p);
-void pa_world_park(pa_proc *p);
+void pa_world_park(void);
 /* Waits at most timeout_ns for a stop to end; false when it did not, outside then. */
 bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns);
 
-/* Stops every P but self (may be NULL). Returns when none is inside. Waits for those that are. */
-void pa_world_stop(pa_proc *self);
+/* Stops every P. Returns when none is inside. Waits for those that are. */
+void pa_world_stop(void);
 void pa_world_start(void);
 /* Calls visit once for each managed P while it is outside and cannot get in; each goes on as soon as it was
  * visited. */
@@ -91,7 +91,7 @@ PA_INLINE void pa_world_leave(pa_proc *p)
 {
     atomic_store_explicit(&p->cache.gc->inside, 0, PA_TSAN ? memory_order_seq_cst : memory_order_release);
     if (PA_UNLIKELY(atomic_load_explicit(&p->cache.gc->stop, memory_order_relaxed)))
-        pa_world_park(p);
+        pa_world_park();
 }
 
 /* Inside: does a stopper wait for p? */

@@ -177,6 +177,8 @@ int main(int argc, char **argv)
     REQUIRE(forced >= 2 && s.forced_cycles >= forced && s.cycles >= s.forced_cycles,
             "%lu forced %" PRIu64 " of %" PRIu64, forced, s.forced_cycles, s.cycles);
     REQUIRE(atomic_load(&ops) > 0);
+    uint64_t overflows = atomic_load(&pa_the_procs.workpool.overflow_count);
+    REQUIRE(!pa_the_procs.workpool.most || overflows > 0, "the work buffers were enough: this run shows nothing");
     managed_heap_must_be_empty();
     printf("mutator: %lu operations, %" PRIu64 " cycles, %" PRIu64 " forced, %" PRIu64 " objects, %" PRIu64 " MiB\n",
            atomic_load(&ops), s.cycles, s.forced_cycles, s.mallocs, s.total_alloc_bytes >> 20);

@@ -38,10 +38,13 @@ static void absurd(void)
     enter();
     pa_frame_push(&frame, slots, 1);
     slots[0] = new_node(type, 1);
-    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 7, SIZE_MAX - 8191, (size_t)1 << 63, (size_t)1 << 48,
-                                   ((size_t)1 << 47) - 1};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        size_t n = sizes[i] & huge;
+    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 7, SIZE_MAX - 8191, (size_t)1 << 63, (size_t)1 << 62,
+                                   PTRDIFF_MAX, (size_t)1 << 48, ((size_t)1 << 47) - 1};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    collecting other; /* also while marking: a refused size is not paid for */
+    start_collecting(&other);
+    for (size_t i = 0; i < SIZES || atomic_load(&other.cycles) < 20; i++, pa_safepoint()) {
+        size_t n = sizes[i % SIZES] & huge;
         unsigned long before = refused;
         errno = 0;
         REQUIRE(!checked(pa_new_bytes(n)) && !checked(pa_new_conservative(n)) && !checked(pa_new_pointers(n)));
@@ -49,6 +52,9 @@ static void absurd(void)
         REQUIRE(!checked(pa_new_array(type, n / sizeof(node))));
         REQUIRE(refused == before + 6);
     }
+    pa_leave();
+    stop_collecting(&other);
+    enter();
     /* count * bytes overflows to something small */
     size_t wraps = ((size_t)1 << 61) & huge;
     REQUIRE(!checked(pa_new_array(type, wraps)) && !checked(pa_new_pointers(wraps)));
@@ -107,10 +113,16 @@ static void fill(int mode)
     errno = 0;
     for (int round = 0; round < 8; round++) {
         size_t nbytes = sizes[round % 4];
+        uint64_t before = gc_stats().forced_cycles;
         size_t blocks = fill_with(slots, nbytes), met_blocks = 0;
         REQUIRE(blocks * nbytes > PA_MIB, "only %zu blocks of %zu", blocks, nbytes);
-        for (int i = 0; i < 8; i++)
-            checked(pa_new_bytes(100000)); /* it goes on saying so, after a collection each time */
+        /* It goes on saying so. The first refusal collects, but while that is in vain not every one does. */
+        enum { AGAIN = 300 };
+        uint64_t forced = gc_stats().forced_cycles;
+        REQUIRE(forced > before, "refused without a collection");
+        for (int i = 0; i < AGAIN; i++)
+            checked(pa_new_bytes(100000));
+        REQUIRE(gc_stats().forced_cycles - forced < AGAIN, "a collection for each refused call");
         for (void *p = slots[0]; p; p = *(void **)p)
             met_blocks++;
         REQUIRE(met_blocks == blocks, "%zu of %zu blocks", met_blocks, blocks);

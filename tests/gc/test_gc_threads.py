@@ -77,14 +77,14 @@ def test_nobody_is_inside_a_stopped_world_tsan(built):
     stopall(built, "tsan", 0, 10, 3)
 
 
-@pytest.mark.parametrize("case", ["basics", "handles", "resurrect", "frees", "cleanups", "notify"])
+@pytest.mark.parametrize("case", ["basics", "foreign", "handles", "resurrect", "frees", "cleanups", "notify"])
 @ALL_MODES
 def test_weak(built, case, mode):
     must_pass([built("asserts") / "weak", f"case={case}", f"mode={mode}", "tenths=3"])
 
 
 @pytest.mark.parametrize("variant", ["plain", "asan", "tsan"])
-@pytest.mark.parametrize("case", ["basics", "handles", "resurrect", "frees", "cleanups", "notify"])
+@pytest.mark.parametrize("case", ["basics", "foreign", "handles", "resurrect", "frees", "cleanups", "notify"])
 def test_weak_builds(built, variant, case):
     must_pass([built(variant) / "weak", f"case={case}", "tenths=5"])
 

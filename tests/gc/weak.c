@@ -1,6 +1,6 @@
 /* weak.c - handles, weak handles and cleanups.
  *
- *     weak case=basics|handles|resurrect|frees|cleanups|notify [mode=4] [tenths=5] [seed=1]
+ *     weak case=basics|foreign|handles|resurrect|frees|cleanups|notify [mode=4] [tenths=5] [seed=1]
  */
 #include "gc_test.h"
 
@@ -71,6 +71,39 @@ static void basics(void)
     REQUIRE(!pa_weak_get(first) && !pa_weak_get(second));
     pa_weak_free(first);
     pa_weak_free(second);
+    pa_frame_pop(&frame);
+    pa_leave();
+}
+
+/* ---- Words that are no addresses, wherever the collector reads pointers ---- */
+
+static void foreign_words(void)
+{
+    static void *const words[] = {(void *)-1, (void *)-4096, (void *)((uintptr_t)1 << 63), (void *)1, (void *)(1 << 20)};
+    enum { WORDS = sizeof words / sizeof *words };
+    void *slots[WORDS + 2];
+    pa_frame frame;
+    enter();
+    pa_frame_push(&frame, slots, WORDS + 2);
+    slots[WORDS] = new_node(type, 1);
+    slots[WORDS + 1] = must(pa_new_pointers(WORDS * sizeof(void *)));
+    pa_handle *held[WORDS];
+    for (int i = 0; i < WORDS; i++) {
+        slots[i] = words[i];
+        pa_store(&((void **)slots[WORDS + 1])[i], words[i]);
+        held[i] = must(pa_handle_new(words[i]));
+    }
+    /* An address with the top bit set must not be taken for a part of the object, nor keep it. */
+    pa_weak *weak = must(pa_weak_new(slots[WORDS]));
+    pa_store(&((void **)slots[WORDS + 1])[0], (void *)((uintptr_t)slots[WORDS] | (uintptr_t)1 << 63));
+    pa_gc();
+    met_as(slots[WORDS], 1);
+    slots[WORDS] = NULL;
+    pa_gc();
+    REQUIRE(!pa_weak_get(weak));
+    for (int i = 0; i < WORDS; i++)
+        pa_handle_free(held[i]);
+    pa_weak_free(weak);
     pa_frame_pop(&frame);
     pa_leave();
 }
@@ -346,6 +379,8 @@ int main(int argc, char **argv)
     type = node_type(1);
     if (strcmp(name, "basics") == 0)
         basics();
+    else if (strcmp(name, "foreign") == 0)
+        foreign_words();
     else if (strcmp(name, "handles") == 0)
         handles();
     else if (strcmp(name, "resurrect") == 0)
