@@ -70,8 +70,8 @@ PA_INLINE bool pa_gcproc_may_go_on(const pa_gcproc *gc)
 }
 
 struct pa_proc;
-/* Publishes one for p, which has none: it starts with the marking mode and the stop flag that all others have. NULL when
- * out of memory. The P list's lock held. */
+/* Publishes one for p, which has none: it starts with the marking mode and the stop flag that all others have.
+ * NULL when out of memory. The P list's lock held. */
 pa_gcproc *pa_gcproc_make_locked(struct pa_proc *p);
 /* What the barrier shaded and nobody marked yet becomes mark work. */
 void pa_gcproc_flush_barrier(pa_gcproc *gc);

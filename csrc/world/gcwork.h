@@ -1,9 +1,10 @@
 /* gcwork.h - grey objects: buffers of pointers still to be marked and scanned (Go: runtime/mgcwork.go).
  *
  * Entries are words that were found in pointer slots - interior pointers, pointers to marked objects and
- * foreign words among them, but for those whose top bit is set (pa_gcwork_may_point); who takes one out resolves it, tests and sets its mark.  Marking on the way out
- * and not on the way in lets the marker prefetch mark bit and object first (gc/mark.c).  Entries with the top
- * bit set are oblets: the address inside a marked large object from where to scan on.
+ * foreign words among them, but for those whose top bit is set (pa_gcwork_may_point); who takes one out
+ * resolves it, tests and sets its mark.  Marking on the way out and not on the way in lets the marker prefetch mark
+ * bit and object first (gc/mark.c).  Entries with the top bit set are oblets: the address inside a marked large
+ * object from where to scan on.
  *
  * A gcwork belongs to one thread (or to who stopped it).  The pool is shared.
  *

@@ -79,7 +79,8 @@ static void basics(void)
 
 static void foreign_words(void)
 {
-    static void *const words[] = {(void *)-1, (void *)-4096, (void *)((uintptr_t)1 << 63), (void *)1, (void *)(1 << 20)};
+    static void *const words[] = {(void *)-1, (void *)-4096, (void *)((uintptr_t)1 << 63), (void *)1,
+                                  (void *)(1 << 20)};
     enum { WORDS = sizeof words / sizeof *words };
     void *slots[WORDS + 2];
     pa_frame frame;
