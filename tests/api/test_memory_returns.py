@@ -247,6 +247,24 @@ assert worst < 96 * 1.1, worst
 """)
 
 
+def test_side_tables_of_garbage_go_back(run_python):
+    """A burst of managed objects leaves no more behind than one of plain blocks."""
+    python(run_python, """
+pyalloc.set_gc_percent("off")
+pyalloc.collect()
+pyalloc.free_os_memory()
+before = anonymous()
+blocks = pyalloc.ref_array(8000)
+for i in range(8000):
+    blocks[i] = pyalloc.managed_bytes(32_000)
+assert pyalloc.read_mem_stats().managed_inuse > 240 * MIB
+blocks = None
+pyalloc.collect()
+pyalloc.free_os_memory()
+assert anonymous() - before < 1.5, anonymous() - before
+""", PYALLOC_BACKGROUND="0")
+
+
 # ---- Huge pages
 
 

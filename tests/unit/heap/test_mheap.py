@@ -165,6 +165,23 @@ def test_a_refused_release_keeps_the_pages_and_may_be_tried_again():
     assert lib.pa_free_os_memory() >= 10 * MIB
 
 
+def test_headers_of_dead_spans_go_back():
+    before = stats()
+    blocks = [lib.pa_malloc(40_000) for _ in range(3000)]     # a span each
+    top = stats()
+    assert top.mspan_inuse - before.mspan_inuse >= 3000 * 192
+    for p in blocks:
+        lib.pa_free(p)
+    lib.pa_free_os_memory()
+    after = stats()
+    assert after.mspan_sys - after.mspan_inuse < 64 * 1024 and after.mspan_sys < before.mspan_sys + 64 * 1024
+    check_heap()
+    blocks = [lib.pa_malloc(40_000) for _ in range(3000)]
+    assert stats().mspan_sys <= top.mspan_sys and stats().other_sys <= top.other_sys + 4096
+    for p in blocks:
+        lib.pa_free(p)
+
+
 # ---- The books
 
 
