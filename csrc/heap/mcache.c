@@ -50,14 +50,14 @@ void pa_mcache_publish_locked(pa_mcache *c)
     atomic_fetch_add_explicit(&c->heap->idle.caches, 1, memory_order_relaxed);
 }
 
-/* Every slow path of the owner begins here. After a flush it takes its bins and outbox into use again, and lets the
- * background thread know that there will be something to flush. */
-static void enter_slow(pa_mcache *c)
+void pa_mcache_enter_slow(pa_mcache *c)
 {
     pa_lock_acquire(&c->slow);
+    pa_owner_add(&c->entries, 1);
     if (PA_LIKELY(!c->closed))
         return;
     __atomic_store_n(&c->closed, PA_CACHE_OPEN, __ATOMIC_RELAXED);
+    pa_idle_note(&c->heap->idle);
     pa_decay_wake(&c->heap->decay);
 }
 
@@ -144,7 +144,7 @@ static void free_large_locked(pa_mcache *c, pa_span *s)
 
 void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     free_large_locked(c, s);
     decay(c); /* a thread that only frees comes through here and nowhere else */
     pa_lock_release(&c->slow);
@@ -153,7 +153,7 @@ void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
 
 void pa_mcache_free_released(pa_mcache *c, pa_span *s)
 {
-    enter_slow(c); /* keeps fork out */
+    pa_mcache_enter_slow(c); /* keeps fork out */
     pa_mheap_free_released_span(c->heap, s);
     pa_lock_release(&c->slow);
 }
@@ -237,7 +237,7 @@ static void flush_outbox(pa_mcache *c)
 
 void pa_mcache_flush_outbox(pa_mcache *c)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     flush_outbox(c);
     pa_lock_release(&c->slow);
 }
@@ -259,7 +259,7 @@ static void collect_in_turn(pa_mcache *c, unsigned size_class)
 void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
     pa_outbox_slot *slot = pa_outbox_slot_of(c, s);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_link_set(p, NULL);
     PA_POISON(p, pa_span_element_bytes(s));
     flush_slot(c, slot);
@@ -305,6 +305,7 @@ static void collect_all_partial(pa_mcache *c)
 
 static void trim(pa_mcache *c)
 {
+    flush_outbox(c); /* first: what it brings home may be the last of a span */
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = c->current[k];
         if (s == PA_EMPTY_SPAN)
@@ -313,7 +314,6 @@ static void trim(pa_mcache *c)
         if (s->live == 1) /* the bias: nothing in it */
             keep_or_free(c, take_current(c, k));
     }
-    flush_outbox(c);
     collect_all_partial(c);
     pa_mcache_drain_bins_locked(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
@@ -321,7 +321,7 @@ static void trim(pa_mcache *c)
 
 size_t pa_mcache_release_to_os(pa_mcache *c)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
     pa_mcentral_collect_all(c->heap);
@@ -492,7 +492,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 {
     pa_decay_notify(&c->heap->decay);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
@@ -501,7 +501,7 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_spanlist_remove(&c->partial[s->size_class], s);
     keep_or_free(c, s);
     pa_lock_release(&c->slow);
@@ -519,7 +519,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
             return binned;
     }
     pa_decay_notify(&c->heap->decay);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     give_up_idle(c, npages);
@@ -537,7 +537,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 {
     bool ok = true;
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     if (npages > s->npages)
         ok = pa_mheap_extend_span(c->heap, s, npages);
     else if (npages < s->npages)
@@ -565,7 +565,6 @@ void pa_mcache_release_all(pa_mcache *c)
 {
     PA_YIELD(EXIT_BEFORE_RELEASE);
     pa_lock_acquire(&c->slow);
-    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED); /* will be; until the next thread uses it */
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
@@ -579,5 +578,7 @@ void pa_mcache_release_all(pa_mcache *c)
     c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
+    pa_idle_note(&c->heap->idle); /* the spans that were listed */
+    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
     pa_lock_release(&c->slow);
 }
