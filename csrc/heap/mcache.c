@@ -543,6 +543,7 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
     else if (npages < s->npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
     return ok;
 }
 
@@ -561,10 +562,9 @@ static void let_go(pa_mcache *c, pa_span *s)
         pa_mcentral_put(c->heap, s);
 }
 
-void pa_mcache_release_all(pa_mcache *c)
+static void release_all(pa_mcache *c)
 {
-    PA_YIELD(EXIT_BEFORE_RELEASE);
-    pa_lock_acquire(&c->slow);
+    pa_mcache_enter_slow(c);
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
@@ -572,7 +572,7 @@ void pa_mcache_release_all(pa_mcache *c)
             let_go(c, s);
         while ((s = pa_spanlist_pop_front(&c->partial[k])) != NULL)
             let_go(c, s);
-        c->run_level[k] = 0;
+        c->run_level[k] = c->borrowed[k] = 0;
     }
     pa_mcache_drain_bins_locked(c, 0);
     c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
@@ -581,4 +581,14 @@ void pa_mcache_release_all(pa_mcache *c)
     pa_idle_note(&c->heap->idle); /* the spans that were listed */
     __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
     pa_lock_release(&c->slow);
+}
+
+void pa_mcache_release_all(pa_mcache *c)
+{
+    PA_YIELD(EXIT_BEFORE_RELEASE);
+    release_all(c);
+    if (PA_LIKELY(!atomic_load_explicit(&c->heap->decay.notify_due, memory_order_relaxed)))
+        return;
+    pa_decay_notify(&c->heap->decay); /* may start a thread, which allocates from c: once more */
+    release_all(c);
 }
