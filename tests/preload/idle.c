@@ -7,8 +7,8 @@
  * off: nothing is released, with ticks as above.
  * signals: signals sent to the process must come to the main thread. early: a small program frees a little.
  * shrink: a huge block is cut, the only call that frees. refused: the first tries to start the thread fail.
- * exit: a thread's blocks are freed by itself and by the main thread, before or after it exits; last: its exit is the
- * only call that frees, and starts the thread. first: the main thread's frees find spans without an owner.
+ * exit: a thread's blocks are freed by itself and by the main thread. first: it exits, and the main thread's frees find
+ * spans without an owner. last: it frees the rest while our thread sleeps, in calls that give no span back, and exits.
  * sleepers: the burst is that of threads that free it, or whose blocks others free, and then sleep for ever; memory
  * comes back by malloc_trim, by slow paths of the main thread, or by the background thread.
  * Prints "ok"; a wrong answer is one line and exit code 1. Waits have deadlines.
@@ -35,15 +35,26 @@ enum { BLOCK_BYTES = 20000, BLOCKS = 6000, KEPT = 600, MIB = 1 << 20 };
 static char *blocks[BLOCKS];
 static volatile pid_t handled_by;
 
+/* Bytes of address space and resident ones. Allocates nothing: a call may be what starts the thread. */
+static void sizes(long *size, long *resident)
+{
+    char text[200];
+    int f = open("/proc/self/statm", O_RDONLY);
+    ssize_t n = f < 0 ? 0 : read(f, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    *size = *resident = 0;
+    if (sscanf(text, "%ld %ld", size, resident) == 2) {
+        *size *= getpagesize();
+        *resident *= getpagesize();
+    }
+    close(f);
+}
+
 static long rss(void)
 {
-    long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f && fscanf(f, "%ld %ld", &size, &resident) != 2)
-        resident = 0;
-    if (f)
-        fclose(f);
-    return resident * getpagesize();
+    long size, resident;
+    sizes(&size, &resident);
+    return resident;
 }
 
 static int threads(void)
@@ -217,13 +228,12 @@ static void shrink(void)
 static void refused(void)
 {
     struct rlimit none, before;
-    long size = 0;
+    long size, resident;
     for (int i = 0; i < BLOCKS; i++)
         memset(blocks[i] = malloc(BLOCK_BYTES), i, BLOCK_BYTES);
-    FILE *f = fopen("/proc/self/statm", "r");
-    REQUIRE(f && fscanf(f, "%ld", &size) == 1 && fclose(f) == 0);
-    REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
-    none = (struct rlimit){.rlim_cur = (rlim_t)size * (rlim_t)getpagesize(), .rlim_max = before.rlim_max};
+    sizes(&size, &resident);
+    REQUIRE(size > 0 && getrlimit(RLIMIT_AS, &before) == 0);
+    none = (struct rlimit){.rlim_cur = (rlim_t)size, .rlim_max = before.rlim_max};
     REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
     for (int i = KEPT; i < KEPT + 1000; i++)
         free(blocks[i]);
@@ -248,7 +258,9 @@ static void *fill_and_exit(void *unused)
     sem_post(&filled);
     while (sem_wait(&go) != 0) {
     }
-    return unused;
+    for (int i = 3; i < LEFT && unused; i += 4)
+        free(left[i]);
+    return NULL;
 }
 
 static void others_come_to_an_end(int exit_last)
@@ -258,16 +270,19 @@ static void others_come_to_an_end(int exit_last)
     sem_init(&filled, 0, 0);
     sem_init(&go, 0, exit_last ? 0 : 1);
     long before = rss();
-    REQUIRE(pthread_create(&id, NULL, fill_and_exit, NULL) == 0);
+    REQUIRE(pthread_create(&id, NULL, fill_and_exit, exit_last ? left : NULL) == 0);
     while (sem_wait(&filled) != 0) {
     }
     if (!exit_last)
         REQUIRE(pthread_join(id, NULL) == 0);
-    for (int i = 1; i < LEFT; i += 2)
+    for (int i = 1; i < LEFT; i += exit_last ? 4 : 2)
         free(left[i]);
-    sem_post(&go);
-    if (exit_last)
+    if (exit_last) {
+        wait_for_silence();
+        REQUIRE(rss() > before + 50L * MIB);
+        sem_post(&go);
         REQUIRE(pthread_join(id, NULL) == 0);
+    }
     for (double deadline = now() + 20; rss() > before + 12L * MIB; nap())
         REQUIRE(now() < deadline);
 }
