@@ -30,7 +30,7 @@
 
 #include "base/options.h"
 #include "base/yield.h"
-#include "heap/mcache.h"
+#include "heap/bins.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "sys/thread.h"
@@ -118,7 +118,7 @@ static void deliver_locked(pa_heap *h, pa_mcache *c)
         if (c->outbox_count)
             pa_idle_note(&h->idle);
         flush_outbox(h, c);
-        pa_mcache_drain_bins_locked(c, 0);
+        pa_bins_drain_locked(c, 0);
         __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE);
     }
     pa_mheap_flush_stock(h, &c->stock);

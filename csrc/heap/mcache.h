@@ -95,9 +95,6 @@ void pa_mcache_enter_slow(pa_mcache *c);
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 /* A span of c other than the current one became empty (live reached 0). */
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
-/* Frees binned spans until at most keep_pages are left. The caller holds `slow` and is the owner, or keeps it out
- * (heap/idle.h). */
-void pa_mcache_drain_bins_locked(pa_mcache *c, int32_t keep_pages);
 /* Pushes every block of the outbox to its span. */
 void pa_mcache_flush_outbox(pa_mcache *c);
 /* The same, when the outbox slot holds another span's blocks or is full: flushes it, which may make c the owner
@@ -140,7 +137,7 @@ PA_INLINE bool pa_mcache_enter(pa_mcache *c)
     return false;
 }
 
-/* Same conditions as pa_mcache_drain_bins_locked. */
+/* The caller holds `slow` and is the owner, or keeps it out (heap/idle.h). */
 PA_INLINE void pa_mcache_clear_slot_locked(pa_mcache *c, pa_outbox_slot *slot)
 {
     pa_owner_set(&slot->span, NULL);

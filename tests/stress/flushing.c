@@ -257,18 +257,31 @@ static void managed_stock_is_flushed(puppet *owner, puppet *flusher)
     REQUIRE(c->closed == PA_CACHE_FLUSHED && c->stock.cache.free == 0);
 }
 
-/* A look that delivered blocks, or frees spans, says that there may be more; one after that says there is not. */
-static void a_look_that_found_something_is_not_quiet(puppet *owner, puppet *flusher)
+/* A look that delivered blocks says that there may be more, even if they were nobody's last. */
+static void a_look_that_delivered_is_not_quiet(puppet *owner, puppet *flusher)
+{
+    a_partial_span(owner);
+    run(&other_puppet, do_free, blocks[0]);
+    REQUIRE(!look()); /* all may be awake */
+    REQUIRE(!look());
+    REQUIRE(look() && ((pa_mcache *)run(&other_puppet, cache_of, NULL))->outbox_count == 0);
+    for (size_t i = 1; i < block_count; i++)
+        run(owner, do_free, blocks[i]);
+}
+
+/* So does one that frees a span and had nothing to deliver. */
+static void a_look_that_freed_is_not_quiet(puppet *owner, puppet *flusher)
 {
     pa_span *s = a_partial_span(owner);
     for (size_t i = 0; i < block_count; i++)
-        run(&other_puppet, do_free, blocks[i]);
-    REQUIRE(!look()); /* all may be awake */
+        run(&other_puppet, do_push, blocks[i]);
+    REQUIRE(!look() && pa_span_of(blocks[0]) == s); /* its owner may be awake */
     REQUIRE(!look() && pa_span_of(blocks[0]) != s);
     REQUIRE(look());
     run(owner, do_free, run(owner, do_malloc, (void *)LARGE_BYTES));
+    REQUIRE(!look());
     look();
-    REQUIRE(look()); /* bins alone bring nothing home */
+    REQUIRE(look()); /* bins bring nothing home */
 }
 
 /* A push of the outbox claims a span that nobody owns: it is listed, since the sleeper cannot own it. */
@@ -311,7 +324,8 @@ static const struct {
     S(own_outbox_goes_first),
     S(who_counts_wakes_nobody),
     S(managed_stock_is_flushed),
-    S(a_look_that_found_something_is_not_quiet),
+    S(a_look_that_delivered_is_not_quiet),
+    S(a_look_that_freed_is_not_quiet),
     S(flush_claims),
 #undef S
 };
