@@ -4,8 +4,8 @@
  * (heap/mcache.h), as long as nobody closed them (pa_mcache_enter).
  *
  * A bin is a stack, so the span that is warm is taken first.  How much may lie in all of them together adapts:
- * doubled when they overflow in a thread that asked for spans, halved when it only fills them; of what is too much, half
- * goes back at once, so that the next frees find room (docs/decisions/004-keeping-empty-spans.md).
+ * doubled when they overflow in a thread that asked for spans, halved when it only fills them; when that is not enough,
+ * they are drained to half, so that the next frees find room (docs/decisions/004-keeping-empty-spans.md).
  * Invariant: a binned span is CACHED, one element, owned by nobody and on no list.
  */
 #include "heap/bins.h"

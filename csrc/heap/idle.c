@@ -18,12 +18,13 @@
  * Blocks of the outbox are pushed to their spans as in heap/remote.h, to the sleeper's own as well; spans that this
  * claims are listed, since nobody but the sleeper may make it their owner.
  * A thread sleeps when it neither came through a slow path of its own (pa_mcache_enter_slow) nor asked for a span
- * between two looks.  All outboxes are delivered before any span is looked at, since a block may be the last of anybody's span.
+ * between two looks.  All outboxes are delivered before any span is looked at, since a block may be the last of
+ * anybody's span.
  *
  * Spans are looked at in laps: those that nobody owns (mcentral's), then each sleeper's partial ones, class by class,
  * as far as a look's budget goes; the next look goes on there.  A span that was seen moves to the end of its list
  * with the lap's number, so a list ends where that number stands.  A look is quiet when it ends a lap in which nothing
- * was delivered, freed, or made by somebody that the lap may have missed (`news`).
+ * was delivered, freed, passed by because its thread was awake, or made by somebody behind its back (`news`).
  * Idea of the asymmetric barrier: as in world/stw.h.
  */
 #include "heap/idle.h"
@@ -74,10 +75,10 @@ static bool is_done(pa_heap *h, pa_mcache *c)
             atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) == PA_BARRIER_NONE);
 }
 
-static bool all_done(pa_heap *h, const pa_mcache *self)
+static bool all_done(pa_heap *h)
 {
     for (pa_mcache *c = first_cache(h); c; c = c->next_cache)
-        if (c != self && !is_done(h, c))
+        if (!is_done(h, c))
             return false;
     return true;
 }
@@ -212,15 +213,14 @@ static void collect_cache_locked(pa_heap *h, pa_mcache *c, walk *w)
 
 static bool collect_sleeper(pa_heap *h, pa_mcache *c, walk *w)
 {
-    if (pa_racy_load(&c->closed) == PA_CACHE_OPEN) /* awake: it collects its own, and is looked at once it sleeps */
-        return true;
     if (w->misses == 0)
         return false;
-    spend(w, CACHE_MISSES);
-    if (!pa_lock_try_acquire(&c->slow)) {
+    /* Awake: it collects its own, and another lap looks at it once it sleeps. */
+    if (pa_racy_load(&c->closed) == PA_CACHE_OPEN || !pa_lock_try_acquire(&c->slow)) {
         w->found = true;
         return true;
     }
+    spend(w, CACHE_MISSES);
     collect_cache_locked(h, c, w);
     pa_lock_release(&c->slow);
     return w->size_class == PA_SIZE_CLASSES;
@@ -243,8 +243,8 @@ static bool collect_listed(pa_heap *h, const pa_mcache *self, walk *w)
         for (uint32_t count; (count = pa_mcentral_count(h, w->size_class)) > w->kept;) {
             if (w->misses == 0)
                 return false;
-            uint32_t left = count - w->kept;
-            pa_mcentral_ticked did = tick_listed(h, self, w->size_class, left < LISTED_AT_ONCE ? left : LISTED_AT_ONCE);
+            uint32_t spans = count - w->kept < LISTED_AT_ONCE ? count - w->kept : LISTED_AT_ONCE;
+            pa_mcentral_ticked did = tick_listed(h, self, w->size_class, spans);
             if (did.spans == 0)
                 break;
             spend(w, (uint64_t)did.spans * SPAN_MISSES + did.blocks);
@@ -265,7 +265,7 @@ static bool walk_on(pa_heap *h, const pa_mcache *self, walk *w)
         w->size_class = 1;
     }
     for (; w->cache; w->cache = w->cache->next_cache, w->size_class = 1)
-        if (w->cache != self && !collect_sleeper(h, w->cache, w))
+        if (!collect_sleeper(h, w->cache, w))
             return false;
     return true;
 }
@@ -297,9 +297,9 @@ static void pause_walk(pa_heap *h, const walk *w, bool ended)
     atomic_store_explicit(&idle->lap_kept, w->kept, memory_order_relaxed);
 }
 
-static bool nothing_is_left(pa_heap *h, const pa_mcache *self)
+static bool nothing_is_left(pa_heap *h)
 {
-    return all_done(h, self) && !atomic_load_explicit(&h->idle.news, memory_order_relaxed);
+    return all_done(h) && !atomic_load_explicit(&h->idle.news, memory_order_relaxed);
 }
 
 bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
@@ -311,14 +311,14 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
         return true;
     if (now_ns < due_ns || !atomic_compare_exchange_strong_explicit(&idle->next_ns, &due_ns, now_ns + interval_ns,
                                                                     memory_order_relaxed, memory_order_relaxed))
-        return atomic_load_explicit(&idle->quiet, memory_order_relaxed) && nothing_is_left(h, self);
+        return atomic_load_explicit(&idle->quiet, memory_order_relaxed) && nothing_is_left(h);
     walk w = resume(h);
     deliver_of_sleepers(h, self);
     bool ended = walk_on(h, self, &w);
     if (w.found)
         pa_idle_note(idle);
     pause_walk(h, &w, ended);
-    bool quiet = ended && nothing_is_left(h, self);
+    bool quiet = ended && nothing_is_left(h);
     atomic_store_explicit(&idle->quiet, quiet, memory_order_relaxed);
     return quiet;
 }

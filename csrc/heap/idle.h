@@ -36,8 +36,8 @@ typedef struct pa_idle {
 /* Flushes threads that did nothing since the last look, and frees spans that became empty in their hands or nobody's,
  * at most one look every PYALLOC_DECAY_MS; more often is cheap and does nothing. self: the caller's mcache, whose
  * slow-path lock it holds; NULL: it holds no lock.
- * True when a whole lap found nothing, and every other mcache was flushed since its thread last came through a slow
- * path: nothing will be left to do until one does, and that calls pa_decay_wake. */
+ * True when a whole lap found nothing, and every mcache was flushed since its thread last came through a slow path
+ * (so never for a self): nothing will be left to do until one does, and that calls pa_decay_wake. */
 bool pa_idle_look(struct pa_heap *h, struct pa_mcache *self, uint64_t now_ns);
 /* Flushes all but self's at once, whether their threads sleep or not. The caller holds no lock. */
 void pa_idle_flush_all(struct pa_heap *h, const struct pa_mcache *self);

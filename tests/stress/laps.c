@@ -111,6 +111,41 @@ static uint32_t partial_spans_of_all(size_t nbytes)
     return n;
 }
 
+static void *keep_large_and_sleep(void *argument)
+{
+    sleeper *s = argument;
+    for (int i = 0; i < LARGE; i++)
+        REQUIRE((s->large[i] = pa_malloc(LARGE_BYTES)) != NULL);
+    for (int i = 1; i < LARGE; i += 4)
+        pa_free(s->large[i]);
+    pa_mcache_flush_outbox(pa_current_mcache);
+    sem_post(&s->asleep);
+    wait_for(&s->go);
+    return NULL;
+}
+
+/* A lap that stops half-way has passed by a thread that was awake: that it falls asleep before the lap's end does
+ * not make it looked at. */
+static void who_falls_asleep_behind_a_lap_is_not_forgotten(void)
+{
+    static sleeper late;
+    REQUIRE(sem_init(&late.asleep, 0, 0) == 0 && sem_init(&late.go, 0, 0) == 0);
+    REQUIRE(pthread_create(&late.id, NULL, keep_large_and_sleep, &late) == 0);
+    wait_for(&late.asleep);
+    pa_mcache *c = atomic_load(&pa_the_heap.mcaches); /* the newest, the first to be looked at */
+    REQUIRE(partial_spans(c, LARGE_BYTES) >= 2);
+    for (int i = 0; i < LARGE; i++)
+        if (i % 4 != 1)
+            pa_free(late.large[i]);
+    pa_mcache_flush_outbox(pa_current_mcache); /* nothing is to be delivered */
+    REQUIRE(!look() && atomic_load(&pa_the_heap.idle.lap) != 0 && c->closed == PA_CACHE_OPEN);
+    for (int looks = 0; !look(); looks++)
+        REQUIRE(looks < MOST_LOOKS, "looks do not come to an end");
+    REQUIRE(c->closed == PA_CACHE_FLUSHED && partial_spans(c, LARGE_BYTES) == 0);
+    sem_post(&late.go);
+    REQUIRE(pthread_join(late.id, NULL) == 0);
+}
+
 static void looks_come_round(void)
 {
     int looks = 0, paused = 0;
@@ -124,6 +159,7 @@ static void looks_come_round(void)
     REQUIRE(paused > SLEEPERS, "%d of %d looks stopped half-way: there is too little to look at", paused, looks);
     REQUIRE(partial_spans_of_all(SMALL_BYTES) > 0);
     REQUIRE(partial_spans_of_all(LARGE_BYTES) == 0, "%u left", partial_spans_of_all(LARGE_BYTES));
+    who_falls_asleep_behind_a_lap_is_not_forgotten();
     for (int t = 0; t < SLEEPERS; t++) {
         sem_post(&sleepers[t].go);
         REQUIRE(pthread_join(sleepers[t].id, NULL) == 0);
