@@ -162,8 +162,8 @@ PA_INLINE void push(pa_mcache *c, pa_span *s, void *p)
     PA_POISON(p, pa_span_element_bytes(s));
     pa_owner_set(&s->free, p);
     PA_YIELD(FREE_PUSHED);
-    /* heap/idle.c: who sees this sees the push. Unless it is 0 now, that thread may take the span and set `live`, so it
-     * is not read again. */
+    /* heap/idle.c: who sees this sees the push, and that we are done with s. Unless it is 0 now, that thread may take
+     * the span and set `live`, so it is not read again. */
     if (PA_UNLIKELY(pa_owner_add_release(&s->live, -1) == 0))
         pa_mcache_span_emptied(c, s);
 }

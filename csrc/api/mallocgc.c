@@ -89,7 +89,7 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
         pay_and_trigger(p, span_bytes);
     else if (!try_pay_and_trigger(p, span_bytes))
         return NULL;
-    pa_lock_acquire(&p->cache.slow); /* the page stock is the P's */
+    pa_mcache_enter_slow(&p->cache); /* the page stock is the P's */
     pa_span *s = pa_managed_cache_span(h, &p->cache.stock, kind, size_class, &freed_bytes);
     pa_lock_release(&p->cache.slow);
     if (s)

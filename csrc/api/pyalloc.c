@@ -53,6 +53,8 @@ PA_EXPORT size_t pa_free_os_memory(void)
         pa_gc();
     pa_mcache *c = pa_proc_attach();
     atomic_fetch_add_explicit(&pa_the_heap.trim_generation, 1, memory_order_relaxed);
+    if (pa_mcache_is_real(c))
+        pa_mcache_flush_outbox(c); /* before any span is looked at: these blocks may be the last of theirs */
     pa_idle_flush_all(&pa_the_heap, c);
     if (pa_mcache_is_real(c))
         release_on(c, &released_bytes);

@@ -3,8 +3,9 @@
  * pa_owner_add: the owner adds to a counter that others may read at any time.  A plain
  * read-modify-write is enough on every machine we support (an aligned word is never torn), and it
  * stays one instruction; under TSan it becomes a relaxed load and store so that the tool can see it.
- * pa_owner_add_release: the same, after what the owner wrote before, for a reader that first makes the owner's
- * processor pass a barrier (membarrier(2)): only the compiler must keep the order. Its value is the new one.
+ * pa_owner_add_release: the same, after what the owner read and wrote before, for a reader that loads with acquire. On
+ * x86-64 every store is a release, so only the compiler must keep the order, and it stays one instruction.
+ * Its value is the new one.
  * pa_racy_load: such a reader's side.
  */
 #ifndef PA_ATOMICS_H
@@ -18,16 +19,19 @@
 #define pa_owner_add(ptr, n) \
     __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
 #define pa_owner_set(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELAXED)
+#else
+#define pa_owner_add(ptr, n) (*(ptr) += (n))
+#define pa_owner_set(ptr, v) (*(ptr) = (v))
+#endif
+#if defined(__x86_64__) && !PA_TSAN
+#define pa_owner_add_release(ptr, n) (atomic_signal_fence(memory_order_release), *(ptr) += (n))
+#else
 #define pa_owner_add_release(ptr, n)                                                     \
     __extension__({                                                                      \
         __typeof__(*(ptr)) sum = __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n);         \
         __atomic_store_n((ptr), sum, __ATOMIC_RELEASE);                                  \
         sum;                                                                             \
     })
-#else
-#define pa_owner_add(ptr, n) (*(ptr) += (n))
-#define pa_owner_set(ptr, v) (*(ptr) = (v))
-#define pa_owner_add_release(ptr, n) (atomic_signal_fence(memory_order_release), *(ptr) += (n))
 #endif
 #define pa_racy_load(ptr) __atomic_load_n((ptr), __ATOMIC_RELAXED)
 

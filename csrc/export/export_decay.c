@@ -53,6 +53,14 @@ uint32_t pa_xdecay_rounds(void)
     return atomic_load(&pa_the_heap.decay.round);
 }
 
+void pa_xdecay_tick(uint64_t now_ns)
+{
+    pa_mcache *c = pa_proc_attach();
+    pa_mcache_enter_slow(c);
+    pa_decay_tick(&pa_the_heap, now_ns);
+    pa_lock_release(&c->slow);
+}
+
 uint64_t pa_xdecay_free_backed(void)
 {
     pa_heap *h = &pa_the_heap;

@@ -20,6 +20,8 @@ uint64_t pa_xdecay_take_piece(pa_xdecay *x);
 void pa_xclock_set(uint64_t ns);
 /* Of the one heap: looks so far, free and backed bytes. */
 uint32_t pa_xdecay_rounds(void);
+/* A slow path's tick at a time of the caller's. */
+void pa_xdecay_tick(uint64_t now_ns);
 uint64_t pa_xdecay_free_backed(void);
 
 /* cffi: end */

@@ -93,6 +93,14 @@ static uint64_t interval_ns(void)
     return (uint64_t)(pa_the_options.decay_ms ? pa_the_options.decay_ms : 500) * 1000000;
 }
 
+static uint64_t refusals_of(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    uint64_t refusals = h->release.refusals;
+    pa_lock_release(&h->lock);
+    return refusals;
+}
+
 /* A look when it is time and the last one is done with, and one piece, as large as the pace allows. *stuck: there was
  * a piece and the OS refused all of it. Returns the bytes released; *rest_ns: until there is something to do. */
 static uint64_t work(pa_heap *h, uint64_t now_ns, unsigned percent, bool *stuck, uint64_t *rest_ns)
@@ -105,9 +113,11 @@ static uint64_t work(pa_heap *h, uint64_t now_ns, unsigned percent, bool *stuck,
     }
     uint64_t most = d->owed_bytes < PA_DECAY_PIECE_BYTES ? d->owed_bytes : PA_DECAY_PIECE_BYTES;
     uint64_t piece = pa_decay_take(d, pa_pace_bytes(&the.pace, now_ns, percent, most));
+    uint64_t refusals = refusals_of(h);
     uint64_t released = piece ? pa_release_pages(h, piece, PA_RELEASE_BACKGROUND) : 0;
-    *stuck = piece && released == 0;
-    if (*stuck)
+    bool in_vain = piece && released == 0; /* refused, or taken by the program since the look */
+    *stuck = in_vain && refusals_of(h) != refusals;
+    if (in_vain)
         d->owed_bytes = 0;
     uint64_t until_look_ns = the.next_look_ns > now_ns ? the.next_look_ns - now_ns : 0;
     *rest_ns = d->owed_bytes ? pa_pace_rest_ns(&the.pace, now_ns, percent) : until_look_ns;
@@ -149,7 +159,17 @@ static void ask_to_be_told(pa_heap *h)
 {
     pa_lock_acquire(&h->lock);
     h->decay.notify_above_pages = FIRST_PAGES;
-    h->decay.stuck = false;
+    h->decay.refused = h->decay.stuck = false;
+    pa_lock_release(&h->lock);
+}
+
+/* The OS gave no thread: asked again when twice as much is free, so not every free asks. */
+static void ask_to_be_told_later(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    uint64_t free_backed = h->pages.free_pages - h->pages.scavenged_pages;
+    h->decay.notify_above_pages = 2 * (free_backed > FIRST_PAGES ? free_backed : FIRST_PAGES);
+    h->decay.refused = true;
     pa_lock_release(&h->lock);
 }
 
@@ -179,6 +199,8 @@ static void start_or_wake(void)
     bool started = the.fork_handled && pa_thread_start(scavenger, &pa_the_heap, "pyalloc-scav");
     atomic_store_explicit(&d->background, started, memory_order_release);
     atomic_store(&the.running, started); /* if not: slow paths go on releasing */
+    if (!started)
+        ask_to_be_told_later(&pa_the_heap);
     errno = saved_errno;
 }
 

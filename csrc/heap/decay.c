@@ -70,6 +70,8 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
 {
     pa_decay *d = &h->decay;
     uint64_t due = atomic_load_explicit(&d->next_ns, memory_order_relaxed);
+    if (now_ns < due) /* somebody else was faster */
+        return;
     uint64_t interval_ns = (uint64_t)pa_the_options.decay_ms * 1000000;
     /* In step with the last look: ticks that come about as often as looks are due must not miss every other. */
     bool rare = now_ns - due >= interval_ns / 4;

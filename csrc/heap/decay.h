@@ -37,6 +37,7 @@ typedef struct pa_decay {
     _Atomic bool notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
     void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */
+    bool refused;                /* under mheap's lock: no thread was to be had; what is held is no reason to retry */
     bool stuck;                  /* under mheap's lock: the OS refused what is free; the limit is no reason to wake */
 
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */

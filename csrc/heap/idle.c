@@ -8,22 +8,30 @@
  *   process pass a barrier, and find `busy` at 0: the owner is out, and stays out until its next slow path, which
  *   waits for us.  At 1 it is at work, or was interrupted there: the next look tries again.
  * - A partial span all of whose live blocks wait on `remote`: nobody holds a block of it, so nobody can free into
- *   it, and partial spans are allocated from in slow paths only.  `live` is read after the barrier: if the owner's
- *   decrement for its last free is seen, so is all that free did before.  A live of 0 is a span that the
- *   owner just emptied and is about to take: not ours.
+ *   it, and partial spans are allocated from in slow paths only.  While we have the lock, `live` can only fall, by the
+ *   owner's frees, so a late value is too high and costs a look; each free lowers it with release and touches the span
+ *   no more, so that who reads (acquire) the value sees all that the frees did.  No barrier is needed here.
+ *   A live of 0 is a span that the owner just emptied and is about to take: not ours.
  * - Not taken: current spans, and partial spans with a block in somebody's hands; the owner may be half-way through
  *   a malloc or free there, and only an instruction of its own could tell.
  *
  * Blocks of the outbox are pushed to their spans as in heap/remote.h, to the sleeper's own as well; spans that this
  * claims are listed, since nobody but the sleeper may make it their owner.
- * A thread sleeps when neither its slow-path lock was taken nor a span asked for between two looks.
+ * A thread sleeps when it neither came through a slow path of its own (pa_mcache_enter_slow) nor asked for a span
+ * between two looks.  All outboxes are delivered before any span is looked at, since a block may be the last of
+ * anybody's span.
+ *
+ * Spans are looked at in laps: those that nobody owns (mcentral's), then each sleeper's partial ones, class by class,
+ * as far as a look's budget goes; the next look goes on there.  A span that was seen moves to the end of its list
+ * with the lap's number, so a list ends where that number stands.  A look is quiet when it ends a lap in which nothing
+ * was delivered, freed, passed by because its thread was awake, or made by somebody behind its back (`news`).
  * Idea of the asymmetric barrier: as in world/stw.h.
  */
 #include "heap/idle.h"
 
 #include "base/options.h"
 #include "base/yield.h"
-#include "heap/mcache.h"
+#include "heap/bins.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "sys/thread.h"
@@ -31,7 +39,10 @@
 enum {
     LOOK_FLUSHES = 64,   /* caches flushed in one look: each costs a barrier, some microseconds */
     SLOW_PATH_YIELDS = 100,
-    LOOK_SPANS = 4096,   /* partial spans looked at in one look: each costs a cache miss or two */
+    LOOK_MISSES = 1 << 17, /* cache misses that one look may cost: some milliseconds */
+    SPAN_MISSES = 2,     /* a span, and one each of its blocks that waits */
+    CACHE_MISSES = 16,   /* a cache without spans */
+    LISTED_AT_ONCE = 16, /* listed spans looked at under their lock */
 };
 
 /* Every other thread passes a full barrier. False: this kernel or its sandbox has none. TSan does not know
@@ -49,10 +60,30 @@ static bool pass_barrier(pa_heap *h)
     return state == PA_BARRIER_WORKS;
 }
 
-static bool is_flushed(pa_mcache *c)
+static pa_mcache *first_cache(pa_heap *h)
 {
-    return pa_racy_load(&c->closed) == PA_CACHE_FLUSHED;
+    return atomic_load_explicit(&h->mcaches, memory_order_acquire);
 }
+
+/* Nothing left to deliver until its owner opens it: flushed, or closed as well as it can be. Who sees an exiting
+ * thread's mark sees its news. */
+static bool is_done(pa_heap *h, pa_mcache *c)
+{
+    uint32_t closed = __atomic_load_n(&c->closed, __ATOMIC_ACQUIRE);
+    return closed == PA_CACHE_FLUSHED ||
+           (closed == PA_CACHE_CLOSED &&
+            atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) == PA_BARRIER_NONE);
+}
+
+static bool all_done(pa_heap *h)
+{
+    for (pa_mcache *c = first_cache(h); c; c = c->next_cache)
+        if (!is_done(h, c))
+            return false;
+    return true;
+}
+
+/* ---- First: page stock, outbox, bins ---- */
 
 /* Claimed by a push of ours, so not full. */
 static void list_or_free(pa_heap *h, pa_span *s)
@@ -78,108 +109,197 @@ static void flush_outbox(pa_heap *h, pa_mcache *c)
     }
 }
 
-/* True also for one that the owner is freeing into right now, unless a barrier came before. */
-static bool seems_wholly_free(pa_span *s)
+/* Notes news if the outbox had any. c->slow is held. */
+static void deliver_locked(pa_heap *h, pa_mcache *c)
 {
-    if (!pa_span_has_remote(s))
-        return false;
-    uint32_t live = __atomic_load_n(&s->live, __ATOMIC_ACQUIRE);
-    return live != 0 && pa_span_count_remote(s) == live;
-}
-
-/* Frees spans that others emptied, looking at *spans of them at most, those looked at longest ago first. */
-static void collect_partial(pa_heap *h, pa_mcache *c, bool passed, uint32_t *spans)
-{
-    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
-        pa_span *last = c->partial[k].last, *s = NULL;
-        while (last && s != last && *spans) {
-            s = pa_spanlist_pop_front(&c->partial[k]);
-            --*spans;
-            bool empty = seems_wholly_free(s);
-            if (empty && !passed) {
-                if (!pass_barrier(h)) {
-                    pa_spanlist_push_back(&c->partial[k], s);
-                    return;
-                }
-                passed = true;
-                empty = seems_wholly_free(s);
-            }
-            if (empty) {
-                pa_span_drop_remote(s);
-                pa_mheap_free_span(h, s);
-            } else {
-                pa_spanlist_push_back(&c->partial[k], s);
-            }
-        }
+    __atomic_store_n(&c->closed, PA_CACHE_CLOSED, PA_TSAN ? __ATOMIC_SEQ_CST : __ATOMIC_RELAXED);
+    bool passed = pass_barrier(h);
+    PA_YIELD(IDLE_CLOSED);
+    if (passed && atomic_load_explicit(&c->busy, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0) {
+        if (c->outbox_count)
+            pa_idle_note(&h->idle);
+        flush_outbox(h, c);
+        pa_bins_drain_locked(c, 0);
+        __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE);
     }
-}
-
-/* c->slow is held. */
-static void flush_locked(pa_heap *h, pa_mcache *c, uint32_t *spans)
-{
-    bool passed = false;
-    if (!is_flushed(c)) {
-        __atomic_store_n(&c->closed, PA_CACHE_CLOSED, PA_TSAN ? __ATOMIC_SEQ_CST : __ATOMIC_RELAXED);
-        passed = pass_barrier(h);
-        PA_YIELD(IDLE_CLOSED);
-        if (passed &&
-            atomic_load_explicit(&c->busy, PA_TSAN ? memory_order_seq_cst : memory_order_acquire) == 0) {
-            flush_outbox(h, c);
-            pa_mcache_drain_bins_locked(c, 0);
-            __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED);
-        }
-        pa_mheap_flush_stock(h, &c->stock);
-        atomic_fetch_add_explicit(&h->idle.flushes, 1, memory_order_relaxed);
-    }
-    collect_partial(h, c, passed, spans);
+    pa_mheap_flush_stock(h, &c->stock);
+    atomic_fetch_add_explicit(&h->idle.flushes, 1, memory_order_relaxed);
 }
 
 /* Did its thread come through a slow path or ask for a span since this was last asked? */
 static bool is_active(pa_mcache *c)
 {
-    uint64_t acquisitions = pa_racy_load(&c->slow.acquisitions);
-    uint32_t wants = pa_racy_load(&c->bin_wants);
-    bool same = acquisitions == atomic_load_explicit(&c->idle_acquisitions, memory_order_relaxed) &&
+    uint32_t entries = pa_racy_load(&c->entries), wants = pa_racy_load(&c->bin_wants);
+    bool same = entries == atomic_load_explicit(&c->idle_entries, memory_order_relaxed) &&
                 wants == atomic_load_explicit(&c->idle_wants, memory_order_relaxed);
-    atomic_store_explicit(&c->idle_acquisitions, acquisitions, memory_order_relaxed);
+    atomic_store_explicit(&c->idle_entries, entries, memory_order_relaxed);
     atomic_store_explicit(&c->idle_wants, wants, memory_order_relaxed);
     return !same;
 }
 
-static pa_mcache *first_cache(pa_heap *h)
+static void deliver_of_sleepers(pa_heap *h, const pa_mcache *self)
 {
-    return atomic_load_explicit(&h->mcaches, memory_order_acquire);
+    uint32_t flushes = LOOK_FLUSHES;
+    for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
+        if (c == self || is_done(h, c) || is_active(c) || flushes == 0 || !pa_lock_try_acquire(&c->slow))
+            continue;
+        deliver_locked(h, c);
+        flushes--;
+        pa_lock_release(&c->slow);
+    }
 }
 
-/* Ours, not the owner's: does not count as activity. */
-static void release(pa_mcache *c)
+/* ---- Then: empty spans ---- */
+
+/* Where a lap is, and what this look may still spend on it. */
+typedef struct walk {
+    uint32_t lap;        /* its number */
+    pa_mcache *cache;    /* NULL: at listed spans */
+    uint32_t size_class; /* next; PA_SIZE_CLASSES: done with these */
+    uint32_t kept;       /* listed spans of the class that were looked at and stay */
+    uint64_t misses;
+    bool found;          /* something was freed, or could not be looked at */
+} walk;
+
+static void spend(walk *w, uint64_t misses)
 {
-    atomic_store_explicit(&c->idle_acquisitions, c->slow.acquisitions, memory_order_relaxed);
-    pa_lock_release(&c->slow);
+    w->misses -= misses < w->misses ? misses : w->misses;
 }
 
-/* True when c was flushed, and nothing happened in it since. */
-static bool look_at(pa_heap *h, pa_mcache *c, uint32_t *flushes, uint32_t *spans)
+static uint32_t new_lap(pa_heap *h)
 {
-    if (is_active(c) || *flushes == 0 || *spans == 0)
-        return is_flushed(c);
-    if (!pa_lock_try_acquire(&c->slow))
+    uint32_t lap = atomic_fetch_add_explicit(&h->idle.laps, 1, memory_order_relaxed) + 1;
+    return lap ? lap : new_lap(h);
+}
+
+/* The owner may be freeing into it right now. */
+static bool is_wholly_free(pa_span *s, walk *w)
+{
+    spend(w, SPAN_MISSES);
+    if (!pa_span_has_remote(s))
         return false;
-    if (!is_flushed(c))
-        --*flushes;
-    flush_locked(h, c, spans);
-    bool flushed = is_flushed(c);
-    release(c);
-    return flushed || atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) == PA_BARRIER_NONE;
+    uint32_t live = __atomic_load_n(&s->live, __ATOMIC_ACQUIRE), waiting = pa_span_count_remote(s);
+    spend(w, waiting);
+    return live != 0 && live == waiting;
 }
 
-static bool all_flushed(pa_heap *h, pa_mcache *self)
+/* Partial spans of a class that this lap did not see yet. False: there are more than it may look at. */
+static bool collect_partial(pa_heap *h, pa_spanlist *partial, walk *w)
 {
-    bool has_barrier = atomic_load_explicit(&h->idle.barrier, memory_order_relaxed) != PA_BARRIER_NONE;
-    for (pa_mcache *c = first_cache(h); c && has_barrier; c = c->next_cache)
-        if (c != self && !is_flushed(c))
+    pa_span *dead = NULL, *s;
+    while ((s = partial->first) != NULL && s->lap != w->lap && w->misses) {
+        pa_spanlist_remove(partial, s);
+        s->lap = w->lap;
+        if (is_wholly_free(s, w)) {
+            pa_span_collect_remote(s);
+            PA_CHECK(s->live == 0);
+            s->next = dead;
+            dead = s;
+            w->found = true;
+        } else {
+            pa_spanlist_push_back(partial, s);
+        }
+    }
+    pa_mheap_free_span_list(h, dead);
+    return !s || s->lap == w->lap;
+}
+
+/* The classes that are left of c. c->slow is held. */
+static void collect_cache_locked(pa_heap *h, pa_mcache *c, walk *w)
+{
+    while (w->size_class < PA_SIZE_CLASSES && collect_partial(h, &c->partial[w->size_class], w))
+        w->size_class++;
+}
+
+static bool collect_sleeper(pa_heap *h, pa_mcache *c, walk *w)
+{
+    if (w->misses == 0)
+        return false;
+    /* Awake: it collects its own, and another lap looks at it once it sleeps. */
+    if (pa_racy_load(&c->closed) == PA_CACHE_OPEN || !pa_lock_try_acquire(&c->slow)) {
+        w->found = true;
+        return true;
+    }
+    spend(w, CACHE_MISSES);
+    collect_cache_locked(h, c, w);
+    pa_lock_release(&c->slow);
+    return w->size_class == PA_SIZE_CLASSES;
+}
+
+/* Spans on their way to the heap are on no list: who has no slow-path lock keeps fork out by the decay lock. */
+static pa_mcentral_ticked tick_listed(pa_heap *h, const pa_mcache *self, unsigned size_class, uint32_t max_spans)
+{
+    if (!self)
+        pa_lock_acquire(&h->decay.lock);
+    pa_mcentral_ticked did = pa_mcentral_tick(h, size_class, max_spans);
+    if (!self)
+        pa_lock_release(&h->decay.lock);
+    return did;
+}
+
+static bool collect_listed(pa_heap *h, const pa_mcache *self, walk *w)
+{
+    for (; w->size_class < PA_SIZE_CLASSES; w->size_class++, w->kept = 0) {
+        for (uint32_t count; (count = pa_mcentral_count(h, w->size_class)) > w->kept;) {
+            if (w->misses == 0)
+                return false;
+            uint32_t spans = count - w->kept < LISTED_AT_ONCE ? count - w->kept : LISTED_AT_ONCE;
+            pa_mcentral_ticked did = tick_listed(h, self, w->size_class, spans);
+            if (did.spans == 0)
+                break;
+            spend(w, (uint64_t)did.spans * SPAN_MISSES + did.blocks);
+            w->kept += did.spans - did.freed;
+            w->found |= did.freed != 0;
+        }
+    }
+    return true;
+}
+
+/* Goes on with a lap. True: it came to the end. */
+static bool walk_on(pa_heap *h, const pa_mcache *self, walk *w)
+{
+    if (!w->cache) {
+        if (!collect_listed(h, self, w))
+            return false;
+        w->cache = first_cache(h);
+        w->size_class = 1;
+    }
+    for (; w->cache; w->cache = w->cache->next_cache, w->size_class = 1)
+        if (!collect_sleeper(h, w->cache, w))
             return false;
     return true;
+}
+
+/* ---- Looks ---- */
+
+static walk resume(pa_heap *h)
+{
+    pa_idle *idle = &h->idle;
+    walk w = {.lap = atomic_load_explicit(&idle->lap, memory_order_relaxed), .misses = LOOK_MISSES};
+    if (w.lap) {
+        w.cache = atomic_load_explicit(&idle->lap_cache, memory_order_relaxed);
+        w.size_class = atomic_load_explicit(&idle->lap_class, memory_order_relaxed);
+        w.kept = atomic_load_explicit(&idle->lap_kept, memory_order_relaxed);
+    } else {
+        atomic_exchange_explicit(&idle->news, false, memory_order_acquire);
+        w.lap = new_lap(h);
+        w.size_class = 1;
+    }
+    return w;
+}
+
+static void pause_walk(pa_heap *h, const walk *w, bool ended)
+{
+    pa_idle *idle = &h->idle;
+    atomic_store_explicit(&idle->lap, ended ? 0 : w->lap, memory_order_relaxed);
+    atomic_store_explicit(&idle->lap_cache, w->cache, memory_order_relaxed);
+    atomic_store_explicit(&idle->lap_class, w->size_class, memory_order_relaxed);
+    atomic_store_explicit(&idle->lap_kept, w->kept, memory_order_relaxed);
+}
+
+static bool nothing_is_left(pa_heap *h)
+{
+    return all_done(h) && !atomic_load_explicit(&h->idle.news, memory_order_relaxed);
 }
 
 bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
@@ -191,23 +311,15 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
         return true;
     if (now_ns < due_ns || !atomic_compare_exchange_strong_explicit(&idle->next_ns, &due_ns, now_ns + interval_ns,
                                                                     memory_order_relaxed, memory_order_relaxed))
-        return all_flushed(h, self);
-    uint32_t flushes = LOOK_FLUSHES, spans = LOOK_SPANS;
-    bool quiet = true;
-    pa_mcache *begin = atomic_load_explicit(&idle->cursor, memory_order_relaxed);
-    pa_mcache *c = begin = begin ? begin : first_cache(h);
-    while (c) {
-        if (c != self && !look_at(h, c, &flushes, &spans))
-            quiet = false;
-        c = c->next_cache ? c->next_cache : first_cache(h);
-        if (c == begin)
-            break;
-        if (spans == 0) { /* the next look goes on here */
-            quiet = false;
-            break;
-        }
-    }
-    atomic_store_explicit(&idle->cursor, c, memory_order_relaxed);
+        return atomic_load_explicit(&idle->quiet, memory_order_relaxed) && nothing_is_left(h);
+    walk w = resume(h);
+    deliver_of_sleepers(h, self);
+    bool ended = walk_on(h, self, &w);
+    if (w.found)
+        pa_idle_note(idle);
+    pause_walk(h, &w, ended);
+    bool quiet = ended && nothing_is_left(h);
+    atomic_store_explicit(&idle->quiet, quiet, memory_order_relaxed);
     return quiet;
 }
 
@@ -224,17 +336,26 @@ static bool acquire(pa_mcache *c)
 
 void pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
 {
-    uint32_t spans = UINT32_MAX;
+    for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
+        if (c == self || is_done(h, c) || !acquire(c))
+            continue;
+        deliver_locked(h, c);
+        pa_lock_release(&c->slow);
+    }
+    walk w = {.lap = new_lap(h), .misses = UINT64_MAX};
     for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
         if (c == self || !acquire(c))
             continue;
-        flush_locked(h, c, &spans);
-        release(c);
+        w.size_class = 1;
+        collect_cache_locked(h, c, &w);
+        pa_lock_release(&c->slow);
     }
 }
 
 void pa_idle_reset_child(pa_heap *h)
 {
     atomic_store_explicit(&h->idle.barrier, PA_BARRIER_UNKNOWN, memory_order_relaxed);
-    atomic_store_explicit(&h->idle.cursor, NULL, memory_order_relaxed);
+    atomic_store_explicit(&h->idle.lap, 0, memory_order_relaxed);
+    atomic_store_explicit(&h->idle.quiet, false, memory_order_relaxed);
+    pa_idle_note(&h->idle);
 }

@@ -1,9 +1,9 @@
 /* mcache.c - refill, claim, retire and trim: a thread's dealings with the heap.
  *
- * Owns one thread's spans, bins, outbox and page stock.  Slow paths hold c->slow (rank PROC_SLOW), so that
- * fork finds every other thread's mcache between two steps, and so that heap/idle.c can flush it while the thread
- * sleeps; the owner's fast paths use bins and outbox without it (pa_mcache_enter).  A fork child rebuilds from
- * the page table (world/fork.c).
+ * Owns one thread's spans, outbox and page stock; its bins are bins.c's.  Slow paths hold c->slow (rank PROC_SLOW),
+ * so that fork finds every other thread's mcache between two steps, and so that heap/idle.c can flush it while the
+ * thread sleeps; the owner's fast paths use bins and outbox without it (pa_mcache_enter).  A fork child rebuilds
+ * from the page table (world/fork.c).
  *
  * A miss goes down one step at a time: collect what other threads freed into the current span; carve the
  * tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
@@ -11,13 +11,14 @@
  * small programs stay small and large ones take the lock rarely.
  *
  * Invariants: current[k] is the empty span or owned, class k, biased by 1; partial[k] holds owned, unbiased
- * spans of class k with live > 0; a binned span is CACHED, one element, owned by nobody and on no list.
+ * spans of class k with live > 0.
  * Ideas: Go's mcache (runtime/mcache.go); owning several spans a class and the frees of others follow
  * Leijen, Zorn, de Moura, "Mimalloc: Free List Sharding in Action" (2019) in spirit.
  */
 #include "heap/mcache.h"
 
 #include "base/yield.h"
+#include "heap/bins.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "sys/clock.h"
@@ -27,8 +28,6 @@ enum {
     TICK_CENTRAL_SPANS = 8,
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
 };
-
-static void decay(pa_mcache *c);
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
@@ -50,14 +49,14 @@ void pa_mcache_publish_locked(pa_mcache *c)
     atomic_fetch_add_explicit(&c->heap->idle.caches, 1, memory_order_relaxed);
 }
 
-/* Every slow path of the owner begins here. After a flush it takes its bins and outbox into use again, and lets the
- * background thread know that there will be something to flush. */
-static void enter_slow(pa_mcache *c)
+void pa_mcache_enter_slow(pa_mcache *c)
 {
     pa_lock_acquire(&c->slow);
+    pa_owner_add(&c->entries, 1);
     if (PA_LIKELY(!c->closed))
         return;
     __atomic_store_n(&c->closed, PA_CACHE_OPEN, __ATOMIC_RELAXED);
+    pa_idle_note(&c->heap->idle);
     pa_decay_wake(&c->heap->decay);
 }
 
@@ -92,101 +91,6 @@ static pa_span *take_current(pa_mcache *c, unsigned size_class)
     return s;
 }
 
-/* ---- Bins ---- */
-
-static int32_t binned_pages(const pa_mcache *c)
-{
-    return c->bin_cap_pages - c->bin_room_pages;
-}
-
-void pa_mcache_drain_bins_locked(pa_mcache *c, int32_t keep_pages)
-{
-    pa_span *dead = NULL;
-    for (unsigned i = 0; binned_pages(c) > keep_pages; i++) {
-        pa_span *s;
-        while (binned_pages(c) > keep_pages && (s = c->bin[i]) != NULL) {
-            pa_mcache_bin_pop(c, i, s, s->npages);
-            s->next = dead;
-            dead = s;
-        }
-    }
-    pa_mheap_free_span_list(c->heap, dead);
-}
-
-/* A thread that asks for spans may keep more, one that only fills its bins keeps little. */
-static void adapt_bin_cap(pa_mcache *c)
-{
-    int32_t pages = binned_pages(c), cap = c->bin_wants ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
-    if (cap < PA_BIN_CAP_MIN_PAGES)
-        cap = PA_BIN_CAP_MIN_PAGES;
-    if (cap > PA_BIN_CAP_MAX_PAGES)
-        cap = PA_BIN_CAP_MAX_PAGES;
-    c->bin_cap_pages = cap;
-    pa_owner_set(&c->bin_room_pages, cap - pages);
-    pa_owner_set(&c->bin_wants, c->bin_wants / 2); /* n freed at once may double the cap about log n times */
-}
-
-/* The span freed last is kept even if it is larger than the cap: the likeliest to be wanted again. */
-static void free_large_locked(pa_mcache *c, pa_span *s)
-{
-    if (s->npages > PA_BIN_MAX_PAGES) {
-        pa_mheap_free_span(c->heap, s);
-        return;
-    }
-    if ((int32_t)s->npages > c->bin_room_pages) {
-        adapt_bin_cap(c);
-        int32_t keep_pages = c->bin_cap_pages / 2 - (int32_t)s->npages;
-        if ((int32_t)s->npages > c->bin_room_pages)
-            pa_mcache_drain_bins_locked(c, keep_pages > 0 ? keep_pages : 0);
-    }
-    pa_mcache_bin_push(c, s, s->npages);
-}
-
-void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
-{
-    enter_slow(c);
-    free_large_locked(c, s);
-    decay(c); /* a thread that only frees comes through here and nowhere else */
-    pa_lock_release(&c->slow);
-    pa_decay_notify(&c->heap->decay);
-}
-
-void pa_mcache_free_released(pa_mcache *c, pa_span *s)
-{
-    enter_slow(c); /* keeps fork out */
-    pa_mheap_free_released_span(c->heap, s);
-    pa_lock_release(&c->slow);
-}
-
-/* An empty span of a small class. */
-static void keep_or_free(pa_mcache *c, pa_span *s)
-{
-    pa_span_format_large(s);
-    free_large_locked(c, s);
-}
-
-/* A cached span of min..max pages, best fit by bin. */
-static pa_span *bin_take(pa_mcache *c, size_t min_pages, size_t max_pages)
-{
-    if (min_pages > PA_BIN_MAX_PAGES)
-        return NULL;
-    unsigned last = max_pages < PA_BIN_MAX_PAGES ? pa_bin_of(max_pages) : PA_BIN_COUNT - 1;
-    for (unsigned i = pa_bin_of(min_pages); i <= last; i++) {
-        pa_span *s = c->bin[i];
-        if (!s)
-            continue;
-        if (s->npages > max_pages)
-            return NULL;
-        if (s->npages >= min_pages) {
-            pa_mcache_bin_pop(c, i, s, s->npages);
-            pa_owner_add(&c->bin_wants, 1);
-            pa_span_set_state(s, PA_SPAN_MANUAL);
-            return s;
-        }
-    }
-    return NULL;
-}
-
 static void tick(pa_mcache *c, unsigned size_class);
 static void retire_empty_currents(pa_mcache *c);
 
@@ -200,7 +104,7 @@ static void claim(pa_mcache *c, pa_span *s)
     atomic_store_explicit(&s->owner, c, memory_order_relaxed);
     pa_span_collect_remote(s);
     if (s->live == 0)
-        keep_or_free(c, s);
+        pa_bins_put_empty_locked(c, s);
     else
         pa_spanlist_push_back(&c->partial[s->size_class], s);
 }
@@ -211,7 +115,7 @@ static void splice(pa_mcache *c, pa_span *s, void *first)
     pa_span_take_home(s, first);
     if (s->live == 0) {
         pa_spanlist_remove(&c->partial[s->size_class], s);
-        keep_or_free(c, s);
+        pa_bins_put_empty_locked(c, s);
     }
 }
 
@@ -237,7 +141,7 @@ static void flush_outbox(pa_mcache *c)
 
 void pa_mcache_flush_outbox(pa_mcache *c)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     flush_outbox(c);
     pa_lock_release(&c->slow);
 }
@@ -250,7 +154,7 @@ static void collect_in_turn(pa_mcache *c, unsigned size_class)
     for (int i = 0; i < 2 && partial->first; i++) {
         pa_span *s = pa_spanlist_pop_front(partial);
         if (pa_span_collect_remote(s) && s->live == 0)
-            keep_or_free(c, s);
+            pa_bins_put_empty_locked(c, s);
         else
             pa_spanlist_push_back(partial, s);
     }
@@ -259,7 +163,7 @@ static void collect_in_turn(pa_mcache *c, unsigned size_class)
 void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p)
 {
     pa_outbox_slot *slot = pa_outbox_slot_of(c, s);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_link_set(p, NULL);
     PA_POISON(p, pa_span_element_bytes(s));
     flush_slot(c, slot);
@@ -291,7 +195,7 @@ static void collect_partial(pa_mcache *c, unsigned size_class, uint32_t max_span
         next = s->next;
         if (pa_span_collect_remote(s) && s->live == 0) {
             pa_spanlist_remove(&c->partial[size_class], s);
-            keep_or_free(c, s);
+            pa_bins_put_empty_locked(c, s);
         }
     }
 }
@@ -305,23 +209,23 @@ static void collect_all_partial(pa_mcache *c)
 
 static void trim(pa_mcache *c)
 {
+    flush_outbox(c); /* first: what it brings home may be the last of a span */
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = c->current[k];
         if (s == PA_EMPTY_SPAN)
             continue;
         pa_span_collect_remote(s);
         if (s->live == 1) /* the bias: nothing in it */
-            keep_or_free(c, take_current(c, k));
+            pa_bins_put_empty_locked(c, take_current(c, k));
     }
-    flush_outbox(c);
     collect_all_partial(c);
-    pa_mcache_drain_bins_locked(c, 0);
+    pa_bins_drain_locked(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
 
 size_t pa_mcache_release_to_os(pa_mcache *c)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
     pa_mcentral_collect_all(c->heap);
@@ -346,7 +250,7 @@ static void give_up_unused(pa_mcache *c)
 {
     if (c->bin_wants == c->decay_wants) {
         retire_empty_currents(c);
-        pa_mcache_drain_bins_locked(c, 0);
+        pa_bins_drain_locked(c, 0);
     }
     c->decay_wants = c->bin_wants;
 }
@@ -388,7 +292,7 @@ static void retire_empty_currents(pa_mcache *c)
 {
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
         if (c->current[k]->live == 1) /* the bias: nothing in it */
-            keep_or_free(c, take_current(c, k));
+            pa_bins_put_empty_locked(c, take_current(c, k));
 }
 
 /* Before memory is touched for the first time, what this thread keeps idle is reused: empty current spans of
@@ -396,8 +300,8 @@ static void retire_empty_currents(pa_mcache *c)
 static void give_up_idle(pa_mcache *c, size_t npages)
 {
     retire_empty_currents(c);
-    if ((size_t)binned_pages(c) >= npages)
-        pa_mcache_drain_bins_locked(c, 0);
+    if ((size_t)pa_bins_pages(c) >= npages)
+        pa_bins_drain_locked(c, 0);
 }
 
 /* Out of memory: whatever we or nobody holds may be what is missing. */
@@ -414,9 +318,9 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     size_t run_pages = table_pages << c->run_level[size_class];
     if (run_pages > cap_pages)
         run_pages = cap_pages;
-    pa_span *s = bin_take(c, run_pages, cap_pages);
+    pa_span *s = pa_bins_take(c, run_pages, cap_pages);
     if (!s && run_pages > table_pages)
-        s = bin_take(c, table_pages, run_pages);
+        s = pa_bins_take(c, table_pages, run_pages);
     if (!s) {
         pa_owner_add(&c->bin_wants, 1);
         give_up_idle(c, run_pages);
@@ -492,7 +396,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 {
     pa_decay_notify(&c->heap->decay);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
@@ -501,9 +405,9 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
 
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 {
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_spanlist_remove(&c->partial[s->size_class], s);
-    keep_or_free(c, s);
+    pa_bins_put_empty_locked(c, s);
     pa_lock_release(&c->slow);
     pa_decay_notify(&c->heap->decay);
 }
@@ -513,13 +417,13 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
     if (align_pages == 1 && pa_mcache_enter(c)) {
-        pa_span *binned = bin_take(c, npages, npages + npages / 8);
+        pa_span *binned = pa_bins_take(c, npages, npages + npages / 8);
         pa_mcache_leave(c);
         if (binned)
             return binned;
     }
     pa_decay_notify(&c->heap->decay);
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     give_up_idle(c, npages);
@@ -534,15 +438,32 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     return s;
 }
 
+void pa_mcache_free_large_slow(pa_mcache *c, pa_span *s)
+{
+    pa_mcache_enter_slow(c);
+    pa_bins_put_locked(c, s);
+    decay(c); /* a thread that only frees comes through here and nowhere else */
+    pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
+}
+
+void pa_mcache_free_released(pa_mcache *c, pa_span *s)
+{
+    pa_mcache_enter_slow(c); /* keeps fork out */
+    pa_mheap_free_released_span(c->heap, s);
+    pa_lock_release(&c->slow);
+}
+
 bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 {
     bool ok = true;
-    enter_slow(c);
+    pa_mcache_enter_slow(c);
     if (npages > s->npages)
         ok = pa_mheap_extend_span(c->heap, s, npages);
     else if (npages < s->npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
+    pa_decay_notify(&c->heap->decay);
     return ok;
 }
 
@@ -561,11 +482,9 @@ static void let_go(pa_mcache *c, pa_span *s)
         pa_mcentral_put(c->heap, s);
 }
 
-void pa_mcache_release_all(pa_mcache *c)
+static void release_all(pa_mcache *c)
 {
-    PA_YIELD(EXIT_BEFORE_RELEASE);
-    pa_lock_acquire(&c->slow);
-    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELAXED); /* will be; until the next thread uses it */
+    pa_mcache_enter_slow(c);
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
@@ -573,11 +492,23 @@ void pa_mcache_release_all(pa_mcache *c)
             let_go(c, s);
         while ((s = pa_spanlist_pop_front(&c->partial[k])) != NULL)
             let_go(c, s);
-        c->run_level[k] = 0;
+        c->run_level[k] = c->borrowed[k] = 0;
     }
-    pa_mcache_drain_bins_locked(c, 0);
+    pa_bins_drain_locked(c, 0);
     c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
+    pa_idle_note(&c->heap->idle); /* the spans that were listed */
+    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
     pa_lock_release(&c->slow);
+}
+
+void pa_mcache_release_all(pa_mcache *c)
+{
+    PA_YIELD(EXIT_BEFORE_RELEASE);
+    release_all(c);
+    if (PA_LIKELY(!atomic_load_explicit(&c->heap->decay.notify_due, memory_order_relaxed)))
+        return;
+    pa_decay_notify(&c->heap->decay); /* may start a thread, which allocates from c: once more */
+    release_all(c);
 }

@@ -67,9 +67,9 @@ struct pa_mcache {
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
+    uint32_t entries;                   /* pa_mcache_enter_slow so far; the owner's, read relaxed by heap/idle.h */
     /* For heap/idle.h, relaxed: what it saw when it looked last. A stale value costs a look or a flush. */
-    _Atomic uint64_t idle_acquisitions;
-    _Atomic uint32_t idle_wants;
+    _Atomic uint32_t idle_entries, idle_wants;
     struct pa_mcache *next_cache;       /* every mcache ever made; published with release, never unlinked */
     uint32_t decay_round, decay_wants;  /* heap's decay.round when last looked through, and bin_wants then */
     pa_lock slow;                       /* rank PROC_SLOW; held in slow paths, uncontended but for fork */
@@ -85,14 +85,16 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h);
 /* Links a new one into the heap's list, once. Under the lock of whoever makes them. */
 void pa_mcache_publish_locked(pa_mcache *c);
 
+/* Every slow path of the owner begins here, those of managed objects, too: takes `slow` and counts as activity. After a
+ * flush, bins, outbox and page stock are in use again, and the background thread is told that there will be something
+ * to flush. */
+void pa_mcache_enter_slow(pa_mcache *c);
+
 /* Makes a span with a free block current for the class and returns it; NULL when out of memory. The first blocks of a
  * class may come from the current span of a larger one, which is returned then. */
 pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 /* A span of c other than the current one became empty (live reached 0). */
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
-/* Frees binned spans until at most keep_pages are left. The caller holds `slow` and is the owner, or keeps it out
- * (heap/idle.h). */
-void pa_mcache_drain_bins_locked(pa_mcache *c, int32_t keep_pages);
 /* Pushes every block of the outbox to its span. */
 void pa_mcache_flush_outbox(pa_mcache *c);
 /* The same, when the outbox slot holds another span's blocks or is full: flushes it, which may make c the owner
@@ -135,7 +137,7 @@ PA_INLINE bool pa_mcache_enter(pa_mcache *c)
     return false;
 }
 
-/* Same conditions as pa_mcache_drain_bins_locked. */
+/* The caller holds `slow` and is the owner, or keeps it out (heap/idle.h). */
 PA_INLINE void pa_mcache_clear_slot_locked(pa_mcache *c, pa_outbox_slot *slot)
 {
     pa_owner_set(&slot->span, NULL);

@@ -75,26 +75,35 @@ pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
     return s;
 }
 
-void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans)
+uint32_t pa_mcentral_count(pa_heap *h, unsigned size_class)
 {
     pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    return seems_empty(h, m) ? 0 : pa_racy_load(&m->nonempty_count);
+}
+
+pa_mcentral_ticked pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    pa_mcentral_ticked did = {0};
     if (seems_empty(h, m))
-        return;
+        return did;
     pa_span *dead = NULL;
     pa_lock_acquire(&m->lock);
     uint32_t n = m->nonempty_count < max_spans ? m->nonempty_count : max_spans;
-    while (n--) {
+    for (; did.spans < n; did.spans++) {
         pa_span *s = unlink_first_locked(h, m);
-        pa_span_collect_remote(s);
+        did.blocks += pa_span_collect_remote(s);
         if (s->live == 0) {
             s->next = dead;
             dead = s;
+            did.freed++;
         } else {
             link_locked(h, m, s);
         }
     }
     pa_lock_release(&m->lock);
     pa_mheap_free_span_list(h, dead);
+    return did;
 }
 
 void pa_mcentral_collect_all(pa_heap *h)

@@ -13,8 +13,15 @@ void pa_mcentral_put(pa_heap *h, pa_span *s);
 /* Takes the oldest listed span for new_owner, collected; NULL when there is none. Wholly free spans met
  * on the way go back to the heap. The owner of the result is new_owner. */
 pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner);
-/* Collects up to max_spans of a class, oldest first, returns empty ones to the heap. */
-void pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans);
+/* Spans listed for a class, racily. */
+uint32_t pa_mcentral_count(pa_heap *h, unsigned size_class);
+
+typedef struct pa_mcentral_ticked {
+    uint32_t spans, freed; /* looked at; of those, returned to the heap */
+    uint64_t blocks;       /* collected */
+} pa_mcentral_ticked;
+/* Collects up to max_spans of a class, oldest first, returns empty ones to the heap. Says what it did. */
+pa_mcentral_ticked pa_mcentral_tick(pa_heap *h, unsigned size_class, uint32_t max_spans);
 /* The tick for every class, all spans. */
 void pa_mcentral_collect_all(pa_heap *h);
 

@@ -267,7 +267,7 @@ static void notice_held_locked(pa_heap *h)
 {
     enum { CACHES = 2 };
     uint64_t above = h->decay.notify_above_pages;
-    if (PA_LIKELY(above == 0 || atomic_load_explicit(&h->decay.background, memory_order_relaxed) ||
+    if (PA_LIKELY(above == 0 || h->decay.refused || atomic_load_explicit(&h->decay.background, memory_order_relaxed) ||
                   atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= above ||
                   atomic_load_explicit(&h->idle.caches, memory_order_relaxed) < CACHES))
         return;

@@ -48,14 +48,6 @@ uint32_t pa_span_collect_remote(pa_span *s)
     return pa_span_take_home(s, (void *)head);
 }
 
-void pa_span_drop_remote(pa_span *s)
-{
-    uintptr_t head = atomic_exchange_explicit(&s->remote, 0, memory_order_acquire);
-    PA_ASSERT(head && !(head & PA_REMOTE_UNOWNED));
-    (void)head;
-    pa_owner_set(&s->live, 0);
-}
-
 uint32_t pa_span_count_remote(const pa_span *s)
 {
     uintptr_t head = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_acquire);

@@ -33,10 +33,6 @@ uint32_t pa_span_take_home(pa_span *s, void *first);
 /* Moves the remote list to `free`, lowers live, returns how many blocks. Caller owns s. */
 uint32_t pa_span_collect_remote(pa_span *s);
 
-/* Forgets the remote list, live is 0 then. Caller holds the owner's slow-path lock and knows that every live block is
- * on the list; the span is to be freed. */
-void pa_span_drop_remote(pa_span *s);
-
 /* Gives a full span up. False when a push came first: the span still belongs to c, collected.
  * Caller owns s; s is on no list and not current. */
 bool pa_span_abandon(pa_span *s, pa_mcache *c);

@@ -57,6 +57,7 @@ typedef struct PA_ALIGNED(64) pa_span {
                                    Written by the P that has the span (release), read by conservative look-ups */
     uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock, read racily */
     uint8_t needs_zero;         /* pages may hold old data */
+    uint32_t lap;               /* explicit: in which heap/idle.c saw it last; under the owner's `slow` */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
 
     /* ---- Line 2: who and what; written by who owns the pages when the span changes hands or use. Freers read it

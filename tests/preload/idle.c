@@ -1,10 +1,14 @@
 /* idle.c - a burst of blocks, most of them freed, and then what happens to resident memory, signals and threads.
  *
- *     idle ticks|still|fork|signals|early|off|sleepers-trim|sleepers-ticks|sleepers-still
+ *     idle ticks|still|fork|signals|early|off|shrink|refused|sleepers-trim|sleepers-ticks|sleepers-still
+ *          |exit-last|exit-first
  *
  * ticks: slow paths are called now and then. still: nothing is called. fork: a child does the same again.
  * off: nothing is released, with ticks as above.
  * signals: signals sent to the process must come to the main thread. early: a small program frees a little.
+ * shrink: a huge block is cut, the only call that frees. refused: the first tries to start the thread fail.
+ * exit: a thread's blocks are freed by itself and by the main thread. first: it exits, and the main thread's frees find
+ * spans without an owner. last: it frees the rest while our thread sleeps, in calls that give no span back, and exits.
  * sleepers: the burst is that of threads that free it, or whose blocks others free, and then sleep for ever; memory
  * comes back by malloc_trim, by slow paths of the main thread, or by the background thread.
  * Prints "ok"; a wrong answer is one line and exit code 1. Waits have deadlines.
@@ -18,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,15 +35,26 @@ enum { BLOCK_BYTES = 20000, BLOCKS = 6000, KEPT = 600, MIB = 1 << 20 };
 static char *blocks[BLOCKS];
 static volatile pid_t handled_by;
 
+/* Bytes of address space and resident ones. Allocates nothing: a call may be what starts the thread. */
+static void sizes(long *size, long *resident)
+{
+    char text[200];
+    int f = open("/proc/self/statm", O_RDONLY);
+    ssize_t n = f < 0 ? 0 : read(f, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    *size = *resident = 0;
+    if (sscanf(text, "%ld %ld", size, resident) == 2) {
+        *size *= getpagesize();
+        *resident *= getpagesize();
+    }
+    close(f);
+}
+
 static long rss(void)
 {
-    long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f && fscanf(f, "%ld %ld", &size, &resident) != 2)
-        resident = 0;
-    if (f)
-        fclose(f);
-    return resident * getpagesize();
+    long size, resident;
+    sizes(&size, &resident);
+    return resident;
 }
 
 static int threads(void)
@@ -194,6 +210,83 @@ static void sleepers_come_back(const char *how)
     }
 }
 
+/* ---- The last free is an unusual one ---- */
+
+static void shrink(void)
+{
+    long before = rss();
+    char *p = malloc(256 * MIB);
+    memset(p, 1, 256 * MIB);
+    REQUIRE(threads() == 1);
+    p = realloc(p, 16 * MIB);
+    for (double deadline = now() + 20; rss() > before + 32L * MIB; nap())
+        REQUIRE(now() < deadline);
+    REQUIRE(threads() == 2 && p[16 * MIB - 1] == 1);
+}
+
+/* No thread without address space for its stack; when there is, the next that is freed starts it. */
+static void refused(void)
+{
+    struct rlimit none, before;
+    long size, resident;
+    for (int i = 0; i < BLOCKS; i++)
+        memset(blocks[i] = malloc(BLOCK_BYTES), i, BLOCK_BYTES);
+    sizes(&size, &resident);
+    REQUIRE(size > 0 && getrlimit(RLIMIT_AS, &before) == 0);
+    none = (struct rlimit){.rlim_cur = (rlim_t)size, .rlim_max = before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_AS, &none) == 0);
+    for (int i = KEPT; i < KEPT + 1000; i++)
+        free(blocks[i]);
+    REQUIRE(threads() == 1 && setrlimit(RLIMIT_AS, &before) == 0);
+    for (int i = KEPT + 1000; i < BLOCKS; i++)
+        free(blocks[i]);
+    wait_for_release(0);
+    REQUIRE(threads() == 2);
+}
+
+enum { LEFT = 1 << 20, LEFT_BYTES = 64 };
+
+static void *left[LEFT];
+static sem_t filled, go;
+
+static void *fill_and_exit(void *unused)
+{
+    for (int i = 0; i < LEFT; i++)
+        memset(left[i] = malloc(LEFT_BYTES), 1, LEFT_BYTES);
+    for (int i = 0; i < LEFT; i += 2) /* makes it the owner of the spans that it had filled */
+        free(left[i]);
+    sem_post(&filled);
+    while (sem_wait(&go) != 0) {
+    }
+    for (int i = 3; i < LEFT && unused; i += 4)
+        free(left[i]);
+    return NULL;
+}
+
+static void others_come_to_an_end(int exit_last)
+{
+    pthread_t id;
+    memset(left, 1, sizeof left);
+    sem_init(&filled, 0, 0);
+    sem_init(&go, 0, exit_last ? 0 : 1);
+    long before = rss();
+    REQUIRE(pthread_create(&id, NULL, fill_and_exit, exit_last ? left : NULL) == 0);
+    while (sem_wait(&filled) != 0) {
+    }
+    if (!exit_last)
+        REQUIRE(pthread_join(id, NULL) == 0);
+    for (int i = 1; i < LEFT; i += exit_last ? 4 : 2)
+        free(left[i]);
+    if (exit_last) {
+        wait_for_silence();
+        REQUIRE(rss() > before + 50L * MIB);
+        sem_post(&go);
+        REQUIRE(pthread_join(id, NULL) == 0);
+    }
+    for (double deadline = now() + 20; rss() > before + 12L * MIB; nap())
+        REQUIRE(now() < deadline);
+}
+
 static void handler(int signal_number)
 {
     handled_by = gettid();
@@ -211,6 +304,16 @@ int main(int argc, char **argv)
     }
     if (strncmp(which, "sleepers-", 9) == 0) {
         sleepers_come_back(which + 9);
+        puts("ok");
+        return 0;
+    }
+    if (strcmp(which, "shrink") == 0 || strcmp(which, "refused") == 0) {
+        strcmp(which, "shrink") == 0 ? shrink() : refused();
+        puts("ok");
+        return 0;
+    }
+    if (strncmp(which, "exit-", 5) == 0) {
+        others_come_to_an_end(strcmp(which, "exit-last") == 0);
         puts("ok");
         return 0;
     }

@@ -18,7 +18,7 @@ def test_slow_paths_release_and_start_no_thread(program, preloaded):
     check(preloaded([program, "ticks"]))
 
 
-@pytest.mark.parametrize("case", ["still", "fork", "signals"])
+@pytest.mark.parametrize("case", ["still", "fork", "signals", "shrink", "refused", "exit-last", "exit-first"])
 def test_background_thread(program, preloaded, case):
     check(preloaded([program, case], env={"PYALLOC_BACKGROUND": "1", "PYALLOC_DECAY_MS": "100"}))
 

@@ -9,7 +9,8 @@
 #include "heap/remote.h"
 #include "puppet.h"
 
-enum { LARGE_BYTES = 300 * 1024, SMALL_BYTES = 64, BLOCKS = 4096 };
+enum { LARGE_BYTES = 300 * 1024, SMALL_BYTES = 64, MANAGED_BYTES = 1024, BLOCKS = 4096 };
+#define INTERVAL_MS ((uint64_t)1000 * 1000)
 
 static puppet owner_puppet, flusher_puppet, other_puppet;
 static void *blocks[BLOCKS];
@@ -40,6 +41,21 @@ static void *do_flush(puppet *p, void *unused)
 {
     pa_idle_flush_all(&pa_the_heap, pa_current_mcache);
     return unused;
+}
+
+static void *do_free_os_memory(puppet *p, void *unused)
+{
+    pa_free_os_memory();
+    return unused;
+}
+
+static void *do_make_managed(puppet *p, void *unused)
+{
+    pa_enter();
+    for (int i = 0; i < 100; i++) /* more than a span of the class holds */
+        REQUIRE(pa_new_bytes(MANAGED_BYTES) != NULL);
+    pa_leave();
+    return pa_current_mcache;
 }
 
 static void *cache_of(puppet *p, void *unused)
@@ -192,8 +208,80 @@ static void flush_takes_a_span_that_others_emptied(puppet *owner, puppet *flushe
     REQUIRE(pa_span_of(blocks[0]) == s); /* one block is still out */
     run(&other_puppet, do_free, blocks[block_count - 1]); /* and now in another's outbox */
     run(flusher, do_flush, NULL);
-    run(flusher, do_flush, NULL); /* the order of the two threads is anybody's */
     REQUIRE(pa_span_of(blocks[0]) != s);
+}
+
+/* The last blocks of a sleeper's span lie in the outbox of the thread that asks for memory back: one call is enough. */
+static void own_outbox_goes_first(puppet *owner, puppet *flusher)
+{
+    pa_span *s = a_partial_span(owner);
+    for (size_t i = 0; i < block_count; i++)
+        run(flusher, do_free, blocks[i]);
+    pa_mcache *c = run(flusher, cache_of, NULL);
+    REQUIRE(pa_outbox_slot_of(c, s)->span == s && pa_span_of(blocks[0]) == s);
+    run(flusher, do_free_os_memory, NULL);
+    REQUIRE(pa_span_of(blocks[0]) != s);
+}
+
+static uint64_t now_ns = (uint64_t)1 << 62; /* later than any look by the real clock */
+
+static bool look(void)
+{
+    return pa_idle_look(&pa_the_heap, NULL, now_ns += 2 * INTERVAL_MS * 1000000); /* always due */
+}
+
+/* Statistics and fork take a sleeper's lock to count, and to keep it out: that does not make it awake. */
+static void who_counts_wakes_nobody(puppet *owner, puppet *flusher)
+{
+    run(owner, do_free, pa_malloc(SMALL_BYTES)); /* something to count, in its outbox */
+    pa_mcache *c = run(owner, cache_of, NULL);
+    look();
+    REQUIRE(c->closed == PA_CACHE_OPEN, "flushed while it may be awake");
+    uint64_t before = c->slow.acquisitions;
+    stats_now();
+    REQUIRE(c->slow.acquisitions > before);
+    look();
+    REQUIRE(c->closed == PA_CACHE_FLUSHED && c->outbox_count == 0);
+}
+
+/* A thread that only makes managed objects keeps a page stock, which is flushed as any other. */
+static void managed_stock_is_flushed(puppet *owner, puppet *flusher)
+{
+    pa_mcache *c = run(owner, do_make_managed, NULL);
+    run(flusher, do_flush, NULL);
+    REQUIRE(c->closed == PA_CACHE_FLUSHED && c->stock.cache.free == 0);
+    run(owner, do_make_managed, NULL);
+    REQUIRE(c->closed == PA_CACHE_OPEN && c->stock.cache.free != 0);
+    look();
+    look();
+    REQUIRE(c->closed == PA_CACHE_FLUSHED && c->stock.cache.free == 0);
+}
+
+/* A look that delivered blocks says that there may be more, even if they were nobody's last. */
+static void a_look_that_delivered_is_not_quiet(puppet *owner, puppet *flusher)
+{
+    a_partial_span(owner);
+    run(&other_puppet, do_free, blocks[0]);
+    REQUIRE(!look()); /* all may be awake */
+    REQUIRE(!look());
+    REQUIRE(look() && ((pa_mcache *)run(&other_puppet, cache_of, NULL))->outbox_count == 0);
+    for (size_t i = 1; i < block_count; i++)
+        run(owner, do_free, blocks[i]);
+}
+
+/* So does one that frees a span and had nothing to deliver. */
+static void a_look_that_freed_is_not_quiet(puppet *owner, puppet *flusher)
+{
+    pa_span *s = a_partial_span(owner);
+    for (size_t i = 0; i < block_count; i++)
+        run(&other_puppet, do_push, blocks[i]);
+    REQUIRE(!look() && pa_span_of(blocks[0]) == s); /* its owner may be awake */
+    REQUIRE(!look() && pa_span_of(blocks[0]) != s);
+    REQUIRE(look());
+    run(owner, do_free, run(owner, do_malloc, (void *)LARGE_BYTES));
+    REQUIRE(!look());
+    look();
+    REQUIRE(look()); /* bins bring nothing home */
 }
 
 /* A push of the outbox claims a span that nobody owns: it is listed, since the sleeper cannot own it. */
@@ -233,13 +321,18 @@ static const struct {
     S(flush_while_owner_posts),
     S(flush_while_owner_frees_the_last),
     S(flush_takes_a_span_that_others_emptied),
+    S(own_outbox_goes_first),
+    S(who_counts_wakes_nobody),
+    S(managed_stock_is_flushed),
+    S(a_look_that_delivered_is_not_quiet),
+    S(a_look_that_freed_is_not_quiet),
     S(flush_claims),
 #undef S
 };
 
 int main(int argc, char **argv)
 {
-    pa_the_options.decay_ms = 1000 * 1000; /* no looks but ours */
+    pa_the_options.decay_ms = INTERVAL_MS; /* no looks but ours */
     atomic_store(&pa_yield_hook, hook);
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         puppet *owner = new_puppet(&owner_puppet), *flusher = new_puppet(&flusher_puppet);

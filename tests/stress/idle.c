@@ -68,9 +68,8 @@ static void let_all_sleep(void)
     for (int t = 0; t < SLEEPERS; t++) {
         wait_for(&sleepers[t].slept);
         for (int i = 1; i < SMALL; i += 2)
-            pa_free(sleepers[t].small[i]);
+            pa_free(sleepers[t].small[i]); /* the last of them wait in our outbox */
     }
-    pa_mcache_flush_outbox(pa_current_mcache);
 }
 
 static void make_foreign_blocks(void)

@@ -26,6 +26,7 @@ RUNS = {
     "scavenge": {"plain": ["120", "3"], "asan": ["60", "2"], "tsan": ["60", "2", "0"]},
     "flushing": {"plain": [], "asan": [], "tsan": []},
     "idle": {"plain": ["20000", "3"], "asan": ["5000", "3"], "tsan": ["3000", "3", "0"]},
+    "laps": {"plain": [], "asan": [], "tsan": []},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "snapshots": {"asan": ["1500", "3"], "tsan": ["600", "3"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves

@@ -121,7 +121,10 @@ def clock():
 
         def to(self, ms):
             self.ms = ms
-            lib.pa_xclock_set(start + ms * MS)
+            lib.pa_xclock_set(self.ns(ms))
+
+        def ns(self, ms):
+            return start + ms * MS
 
     one = Clock()
     one.to(0)
@@ -171,6 +174,22 @@ def test_slow_paths_release_when_time_has_passed():
         assert released() - before >= free_before - 20 * MIB
         for block in kept[:10]:
             lib.pa_free(block)
+
+
+def test_who_comes_late_does_not_look_again():
+    """Two threads find a look due; the slower one arrives after the other's, with an older time."""
+    lib.pa_free_os_memory()
+    with clock() as now:
+        now.to(60_000)
+        slow_call()
+        rounds = lib.pa_xdecay_rounds()
+        lib.pa_xdecay_tick(now.ns(60_600))
+        assert lib.pa_xdecay_rounds() == rounds + 1
+        lib.pa_xdecay_tick(now.ns(60_600))
+        lib.pa_xdecay_tick(now.ns(60_599))
+        assert lib.pa_xdecay_rounds() == rounds + 1
+        lib.pa_xdecay_tick(now.ns(61_200))
+        assert lib.pa_xdecay_rounds() == rounds + 2
 
 
 def test_a_steady_loop_keeps_its_pages():

@@ -72,6 +72,26 @@ def test_ps_come_back_and_are_reused():
     assert lib.pa_xprocs_count() == count       # no growth, however many threads come and go
 
 
+def test_a_reused_p_borrows_again():
+    """The first blocks of a class come from a larger one's page (decision 011), of every thread, not of every P."""
+    def first_blocks():
+        larger = lib.pa_malloc(64)              # the class above has a page
+        blocks = [lib.pa_malloc(48) for _ in range(12)]
+        usable = [lib.pa_usable_size(p) for p in blocks]
+        for p in (larger, *blocks):
+            lib.pa_free(p)
+        return lib.pa_xproc_current(), usable
+
+    lib.pa_free_os_memory()                     # no span of the class is left to anybody
+    seen = {}
+    for _ in range(20):
+        [(p, usable)] = in_threads(1, first_blocks)
+        lib.pa_free_os_memory()
+        assert usable[0] == 64 and usable[-1] == 48
+        assert seen.setdefault(p, usable) == usable
+    assert len(seen) < 20
+
+
 def test_a_thread_that_never_misses_has_no_p():
     def idle():
         lib.pa_free(ffi.NULL)

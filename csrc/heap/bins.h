@@ -1,0 +1,26 @@
+/* bins.h - the slow half of a thread's bins: what does not fit, what must go, another size's span.
+ *
+ * The caller holds the mcache's slow-path lock (or, to take, is between pa_mcache_enter and leave) and is its owner; to
+ * drain, it may be one who keeps the owner out (heap/idle.h).
+ */
+#ifndef PA_BINS_H
+#define PA_BINS_H
+
+#include "heap/mcache.h"
+
+PA_INLINE int32_t pa_bins_pages(const pa_mcache *c)
+{
+    return c->bin_cap_pages - c->bin_room_pages;
+}
+
+/* Frees binned spans until at most keep_pages are left. */
+void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages);
+/* Keeps or frees a large span. The one freed last is kept even if it is larger than the cap: the likeliest to be wanted
+ * again. */
+void pa_bins_put_locked(pa_mcache *c, pa_span *s);
+/* The same for an empty span of a small class. */
+void pa_bins_put_empty_locked(pa_mcache *c, pa_span *s);
+/* A cached span of min_pages to max_pages, best fit by bin, live now; NULL: there is none. */
+pa_span *pa_bins_take(pa_mcache *c, size_t min_pages, size_t max_pages);
+
+#endif
