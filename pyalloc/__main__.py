@@ -46,7 +46,7 @@ def _rss(options: argparse.Namespace) -> int:
 
     try:
         memory = pyalloc.rss(options.pid)
-    except psutil.Error as error:
+    except (psutil.Error, ValueError) as error:
         print(f"pyalloc rss: {error}", file=sys.stderr)
         return 1
     if options.json:

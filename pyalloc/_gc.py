@@ -51,7 +51,7 @@ def set_memory_limit(limit: Union[int, str, None]) -> int:
 
     From 95 % of it on free pages are released in the background; an allocation that would pass it releases free pages
     first, at the cost of at most half of a processor.  It never makes an allocation fail: a program that needs more
-    goes on, and pa_read_scavenge_stats() says so (over_limit).
+    goes on, and metrics()["/pyalloc/limit/exceeded:events"] says so.
 
     limit: bytes, "512MiB", "80%" (of the memory that this process may use: its cgroup's limit or the machine's),
     "auto" (0.9 of its cgroup's limit, none when there is none), "off", or None, which only asks.  Returns the

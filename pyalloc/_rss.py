@@ -106,7 +106,7 @@ class RssSampler:
 
         with pyalloc.RssSampler(hz=50) as sampler:
             work()
-        sampler.arrays()["rss"].max()
+        max(sampler.arrays()["rss"])
         sampler.plot("rss.png")
 
     hz: samples a second.  full: also uss, pss and lazy_free, for which the kernel walks the page tables (milliseconds
@@ -169,8 +169,9 @@ class RssSampler:
         self._stop.clear()
         self._began = time.monotonic()
         self._sample()
-        self._thread = threading.Thread(target=self._run, name="pyalloc-rss", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="pyalloc-rss", daemon=True)
+        thread.start()
+        self._thread = thread
         return self
 
     def __exit__(

@@ -82,7 +82,7 @@ class MemStats:
     pause_count: int  # stops, ever: two a concurrent cycle
     num_gc: int  # cycles completed
     num_forced_gc: int  # of those, asked for by collect() and free_os_memory()
-    gc_cpu_fraction: float  # share of the processors' time since the collector's first use
+    gc_cpu_fraction: float  # share of the processors' time since the start
     enable_gc: bool  # always True; GOGC=off is gc_percent < 0 in read_gc_stats()
     debug_gc: bool  # always False, as in Go
 

@@ -260,8 +260,8 @@ bool pa_gc_set_checkmark(bool on);
 
 /* Releases every free page to the operating system now, and metadata that is not needed for the rest; returns the
  * bytes released.  Collects first
- * when there are managed objects (as pa_gc).  Flushes the caller's caches; other threads flush
- * theirs at their next slow-path call. */
+ * when there are managed objects (as pa_gc).  Flushes the caller's caches, and those of other threads that are
+ * not at work in them; those flush theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
 /* How free pages are given back from now on. 1: MADV_DONTNEED, they leave the resident set at once. 0: MADV_FREE (Linux

@@ -26,6 +26,16 @@ int pa_args_unknown(const char *function, PyObject *keyword);
 /* True when the keyword (an exact str) spells name. */
 bool pa_args_is(PyObject *keyword, const char *name);
 
+/* Appends item, a new reference or NULL, to list; NULL when either fails, list dropped. */
+static inline PyObject *pa_list_append_new(PyObject *list, PyObject *item)
+{
+    int rc = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    if (rc < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
 /* heapinfo.c: the module functions that report on the heap. */
 extern PyMethodDef pa_heapinfo_methods[];
 

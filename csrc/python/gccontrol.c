@@ -109,12 +109,8 @@ static PyObject *py_pauses(PyObject *module, PyObject *unused)
     uint64_t lengths[PAUSES_MAX], ends[PAUSES_MAX];
     size_t count = pa_read_gc_pauses(lengths, ends, PAUSES_MAX);
     PyObject *list = PyList_New(0);
-    for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *pair = Py_BuildValue("(KK)", lengths[i], ends[i]);
-        if (pair == NULL || PyList_Append(list, pair) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(pair);
-    }
+    for (size_t i = 0; list != NULL && i < count; i++)
+        list = pa_list_append_new(list, Py_BuildValue("(KK)", lengths[i], ends[i]));
     return list;
 }
 

@@ -7,16 +7,6 @@
 
 enum { MESSAGE_BYTES = 512 };
 
-/* Appends item, a new reference or NULL, to list; NULL when either fails, list dropped. */
-static PyObject *append_new(PyObject *list, PyObject *item)
-{
-    int rc = item == NULL ? -1 : PyList_Append(list, item);
-    Py_XDECREF(item);
-    if (rc < 0)
-        Py_CLEAR(list);
-    return list;
-}
-
 /* An address from an object with __index__: 1 and *address; 0 when there is none, also when the number is
  * negative or wider than an address; -1 with an exception. */
 static int read_address(PyObject *arg, unsigned long long *address)
@@ -85,7 +75,7 @@ static PyObject *py_size_classes(PyObject *module, PyObject *unused)
         PyObject *row = Py_BuildValue("(iKKKK)", c, (unsigned long long)info.object_bytes,
                                       (unsigned long long)info.span_bytes, (unsigned long long)info.objects,
                                       (unsigned long long)info.tail_waste_bytes);
-        list = append_new(list, row);
+        list = pa_list_append_new(list, row);
     }
     return list;
 }
@@ -135,7 +125,9 @@ PyDoc_STRVAR(good_size_doc,
 
 PyDoc_STRVAR(free_os_memory_doc,
 "free_os_memory($module, /)\n--\n\n"
-"Returns every free page to the operating system now; the result is bytes released.\n\n"
+"Returns every free page to the operating system now, with metadata that is not needed\n"
+"for the rest; the result is bytes released. Where there are managed objects it collects\n"
+"first. What other threads cache goes back too, if they are not at work in it.\n\n"
 "Flushes the caches of the calling thread; other threads flush theirs at their\n"
 "next slow-path call.  Lets the GIL go.  Any thread.\n"
 "Go counterpart: runtime/debug.FreeOSMemory.");

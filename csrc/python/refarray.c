@@ -6,8 +6,8 @@
  * stop lets the GIL go: other threads may see such an operation half done, as in an array of Python's own that a
  * loop fills.
  *
- * Arguments are checked and turned into addresses before anything is stored, so an operation that raises has
- * changed nothing.
+ * Arguments are checked and turned into addresses before anything is stored, so an operation that they make raise has
+ * changed nothing. (One that a signal handler's exception ends at a poll may be half done.)
  *
  * Locks: the GIL; length, element type and items of an array never change.  Go counterpart: []*T.
  */

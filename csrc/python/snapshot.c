@@ -41,21 +41,11 @@ static PyObject *tuple_of_doubles(const double *values, Py_ssize_t count)
     return tuple;
 }
 
-/* Appends item, a new reference or NULL, to list; NULL when either fails, list dropped. */
-static PyObject *append_new(PyObject *list, PyObject *item)
-{
-    int rc = item == NULL ? -1 : PyList_Append(list, item);
-    Py_XDECREF(item);
-    if (rc < 0)
-        Py_CLEAR(list);
-    return list;
-}
-
 static PyObject *class_rows(const pa_class_stats *classes, int count)
 {
     PyObject *list = PyList_New(0);
     for (int c = 0; list != NULL && c < count; c++)
-        list = append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof *classes / sizeof(uint64_t)));
+        list = pa_list_append_new(list, tuple_of((const uint64_t *)&classes[c], sizeof *classes / sizeof(uint64_t)));
     return list;
 }
 
@@ -115,8 +105,8 @@ static PyObject *py_metric_infos(PyObject *module, PyObject *unused)
     PyObject *list = PyList_New(0);
     pa_metric_info info;
     for (int i = 0; list != NULL && pa_metric(i, &info); i++)
-        list = append_new(list, Py_BuildValue("(siNs)", info.name, (int)info.kind, PyBool_FromLong(info.cumulative),
-                                              info.doc));
+        list = pa_list_append_new(list, Py_BuildValue("(siNs)", info.name, (int)info.kind,
+                                                      PyBool_FromLong(info.cumulative), info.doc));
     return list;
 }
 
@@ -130,7 +120,7 @@ static PyObject *py_metric_values(PyObject *module, PyObject *unused)
     pa_metric_info info;
     pa_metric_value value;
     for (int i = 0; list != NULL && pa_metric(i, &info) && pa_metric_of(&s, i, &value); i++)
-        list = append_new(list, metric_value(&info, &value));
+        list = pa_list_append_new(list, metric_value(&info, &value));
     return list;
 }
 
@@ -170,7 +160,7 @@ static PyObject *py_arena_maps(PyObject *module, PyObject *unused)
     uintptr_t address;
     for (int i = 0; list != NULL && (address = pa_arena_address(i)) != 0; i++) {
         size_t count = pa_read_arena_map(i, pages, ARENA_PAGES);
-        list = append_new(list, arena_row(address, pages, (Py_ssize_t)count));
+        list = pa_list_append_new(list, arena_row(address, pages, (Py_ssize_t)count));
     }
     PyMem_RawFree(pages);
     return list;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from contextlib import ExitStack
@@ -54,18 +53,6 @@ class _Progress:
         self._round = number
 
 
-def _emit_json(target: str, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2)
-    if target == "-":
-        print(text)
-        return
-    try:
-        with open(target, "w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-    except OSError as error:
-        raise BenchError(f"cannot write {target}: {error}") from error
-
-
 def _list(
     tests: Sequence[Workload], found: Sequence[Allocator], missing: Mapping[str, str], as_json: Optional[str]
 ) -> int:
@@ -75,7 +62,7 @@ def _list(
             "allocators": {one.name: one.library for one in found},
             "missing": dict(missing),
         }
-        _emit_json(as_json, value)
+        report.emit_json(as_json, value)
         return 0
     Cell = report.Cell
     report.print_table(
@@ -119,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     counted = instructions.count(program, found) if args.instructions else None
     if counted is not None and not args.bars:
         if args.json is not None:
-            _emit_json(args.json, {**_base(found, missing), "instructions_per_pair": counted})
+            report.emit_json(args.json, {**_base(found, missing), "instructions_per_pair": counted})
         else:
             report.print_instructions(counted)
         return 0
@@ -165,7 +152,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.bars:
             value["bars"] = [verdict.as_dict() for verdict in verdicts]
             value["instructions_per_pair"] = counted
-        _emit_json(args.json, value)
+        report.emit_json(args.json, value)
     if args.json != "-":
         report.print_results(results, "Processor time" if args.cpu_time else "Time")
         if args.bars:
@@ -182,13 +169,25 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if any(verdict.status == bars.FAIL for verdict in verdicts) else 0
 
 
+# Of ``bench``, what whole programs can't do.
+_NOT_DROPIN = ("list", "bars", "instructions", "time_limit", "quick", "scale", "cpu_time", "png")
+
+
+def _run_dropin(args: argparse.Namespace) -> int:
+    from pyalloc._bench import dropin
+
+    wrong = ["--" + name.replace("_", "-") for name in _NOT_DROPIN if getattr(args, name)]
+    if wrong:
+        raise BenchError(f"--dropin runs whole programs and goes with --only, --peers, --rounds and --json, not with "
+                         f"{', '.join(wrong)}")
+    return dropin.run(args.rounds or _bench.DEFAULT_ROUNDS, args.only, args.json, args.peers)
+
+
 def run(args: argparse.Namespace) -> int:
     """Carries out the parsed options of ``bench``; errors become one line on stderr and exit code 2."""
     try:
         if args.dropin:
-            from pyalloc._bench import dropin
-
-            return dropin.run(args.rounds or _bench.DEFAULT_ROUNDS, args.only, args.json)
+            return _run_dropin(args)
         return _run(args)
     except BenchError as error:
         _say(f"pyalloc bench: {error}")

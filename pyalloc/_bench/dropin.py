@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,21 +106,42 @@ def build(folder: Path, name: str, source: str, *flags: str) -> Path:
 
 
 def start(
-    starter: Path, one: Allocator, command: Sequence[str], output: Path, times: int = 1
+    starter: Path, one: Allocator, command: Sequence[str], output: Path, times: int = 1,
+    extra: Optional[Mapping[str, str]] = None
 ) -> Tuple[int, int]:
     """(nanoseconds, peak KiB) of *command* under *one*; its output goes to *output*."""
-    environment = {**runner.child_environment(one), "PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
+    environment = {**runner.child_environment(one), "PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0", **(extra or {})}
     environment.pop("LD_PRELOAD", None)
     words = [str(starter), str(times), one.library or "-", str(output), *command]
-    try:
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, errors="replace",
-                              timeout=TIMEOUT_S * max(1, times // 100))
-    except subprocess.TimeoutExpired as error:
-        raise BenchError(f"{one.name}: {command[0]} did not end within {error.timeout:.0f} s") from error
-    fields = done.stdout.split()
-    if done.returncode != 0 or len(fields) != 3 or fields[2] != "0" or "cannot be preloaded" in done.stderr:
-        raise BenchError(f"{one.name}: {command[0]} failed: {done.stdout.strip()} {done.stderr.strip()}")
+    # In a process group of its own, so that a timeout ends what it started as well.
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          errors="replace", start_new_session=True) as child:
+        try:
+            out, err = child.communicate(timeout=TIMEOUT_S * max(1, times // 100))
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"{one.name}: {command[0]} did not end within {error.timeout:.0f} s") from error
+        finally:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+    fields = out.split()
+    if child.returncode != 0 or len(fields) != 3 or fields[2] != "0" or "cannot be preloaded" in err:
+        raise BenchError(f"{one.name}: {command[0]} failed: {out.strip()} {err.strip()}")
     return int(fields[0]), int(fields[1])
+
+
+def check_preload(starter: Path, one: Allocator, program: Program, folder: Path) -> None:
+    """Error unless the dynamic linker says that the program got the allocator (a static one would run on its own)."""
+    if one.library is None:
+        return
+    log = folder / "linker"
+    start(starter, one, program.command, folder / "out",
+          extra={"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(log)})
+    said = [path for path in folder.glob("linker.*")]
+    loaded = any(f"calling init: {one.library}" in path.read_text(errors="replace") for path in said)
+    for path in said:
+        path.unlink()
+    if not loaded:
+        raise BenchError(f"{one.name}: {program.name} runs without it (statically linked, or set-user-id?)")
 
 
 def check_output(program: str, allocator: str, expected: bytes, got: bytes) -> None:
@@ -184,9 +206,12 @@ def cells(rows: Sequence[Row]) -> List[List[report.Cell]]:
     return made
 
 
-def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str]) -> int:
+def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str], peers: Optional[str] = None) -> int:
     """Measures, prints; 0 all met, 1 a clause is not met."""
     found, missing = allocators.find()
+    found = allocators.select(found, peers)
+    if not any(one.name == "glibc" for one in found):
+        raise BenchError("--peers: glibc must be among them; the programs' output is compared with its run")
     wanted = [word for item in only or [] for word in item.split(",")]
     notes = [f"{name} is not installed, skipped; to get it: {hint}" for name, hint in missing.items()]
     with tempfile.TemporaryDirectory(prefix="pyalloc-dropin-") as name:
@@ -205,6 +230,8 @@ def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str]) -> in
             if shutil.which(program.command[0]) is None:
                 notes.append(f"{program.name} is not installed, skipped; to get it: {program.hint}")
                 continue
+            for one in found:
+                check_preload(starter, one, program, folder)
             samples[program.name] = {one.name: [] for one in found}
         for number in range(rounds):
             for at, program in enumerate(p for p in chosen if p.name in samples):
@@ -222,10 +249,11 @@ def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str]) -> in
     rows = program_rows(samples) + (startup_rows(startup) if startup else [])
     for note in notes:
         print(note, file=sys.stderr)
-    report.print_table("Drop-in", ["clause", "figure", "bound", "met?", "quartiles"], cells(rows), 1)
+    if target != "-":
+        report.print_table("Drop-in", ["clause", "figure", "bound", "met?", "quartiles"], cells(rows), 1)
     if target:
         value: Dict[str, Any] = {"samples": samples, "startup": startup, "rows": [
             {"clause": r.clause, "bound": r.bound, "met": r.met,
              "measured": None if r.summary is None else r.summary.as_dict()} for r in rows]}
-        Path(target).write_text(json.dumps(value, indent=2) + "\n")
+        report.emit_json(target, value)
     return 1 if any(r.met == "NO" for r in rows) else 0

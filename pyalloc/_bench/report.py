@@ -5,13 +5,14 @@ rich draws them where it is installed and stdout is a terminal; otherwise plain 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
 from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO
 
 from pyalloc._bench import catalog
-from pyalloc._bench.allocators import OURS
+from pyalloc._bench.allocators import OURS, BenchError
 from pyalloc._bench.bars import FAIL, PASS, Verdict
 from pyalloc._bench.runner import FIELDS, Results
 from pyalloc._bench.stats import Summary
@@ -28,6 +29,19 @@ def use_rich(stream: TextIO) -> bool:
     except ImportError:
         return False
     return True
+
+
+def emit_json(target: str, value: Mapping[str, Any]) -> None:
+    """To the file *target*, or to stdout where that is ``-``."""
+    text = json.dumps(value, indent=2)
+    if target == "-":
+        print(text)
+        return
+    try:
+        with open(target, "w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+    except OSError as error:
+        raise BenchError(f"cannot write {target}: {error}") from error
 
 
 def machine() -> Dict[str, Any]:

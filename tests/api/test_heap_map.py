@@ -67,6 +67,12 @@ def decode(path):
     return width, height, rows
 
 
+def test_others_can_read_the_picture(tmp_path):
+    image = pytest.importorskip("matplotlib.image", reason="to get it: pip install 'pyalloc[plot]'")
+    pyalloc.heap_map().save_png(tmp_path / "map.png", scale=1)
+    assert image.imread(tmp_path / "map.png").shape[:2] == decode(tmp_path / "map.png")[1::-1]
+
+
 def test_picture(tmp_path):
     buf = pyalloc.empty(1000 * PAGE)
     found = pyalloc.heap_map()
@@ -77,7 +83,6 @@ def test_picture(tmp_path):
     assert sum(row.count(0) for row in rows) == found.counts()["released"] and buf
     found.save_png(tmp_path / "large.png", scale=4)
     assert decode(tmp_path / "large.png")[:2] == (512, (64 * 4 + 2) * len(found.arenas))
-    pytest.importorskip("matplotlib.image").imread(tmp_path / "map.png")
     with pytest.raises(ValueError):
         found.save_png(tmp_path / "no.png", scale=0)
     with pytest.raises(OSError):

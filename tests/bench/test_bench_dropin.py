@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from pyalloc._bench import dropin
+from pyalloc._bench import allocators, dropin
 from pyalloc._bench.allocators import BenchError
 
 INVENTED = {
@@ -49,3 +51,58 @@ def test_command(tmp_path):
     assert "start-up of true" in done.stdout
     got = json.loads((tmp_path / "out").read_text())
     assert len(got["rows"]) == 2 and len(got["startup"]["empty"]) == 1
+
+
+def command(*words):
+    return subprocess.run([sys.executable, "-m", "pyalloc._bench", "--dropin", *words], capture_output=True, text=True)
+
+
+def test_json_without_a_path_goes_to_stdout(tmp_path):
+    done = command("--only", "startup", "--rounds", "1", "--peers", "glibc", "--json")
+    assert done.returncode in (0, 1), done.stderr
+    assert sorted(json.loads(done.stdout)["startup"]) == ["empty", "glibc", "pyalloc"]
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--bars"], ["--quick"], ["--scale", "2"], ["--png", "x.png"]])
+def test_what_does_not_apply_is_refused(words):
+    done = command("--only", "startup", *words)
+    assert done.returncode == 2 and "--dropin runs whole programs" in done.stderr and words[0] in done.stderr
+
+
+def build_starter(tmp_path):
+    source = Path(dropin.__file__).with_name("starter.c").read_text()
+    return dropin.build(tmp_path, "starter", source)
+
+
+def ours():
+    return next(one for one in allocators.find()[0] if one.name == "pyalloc")
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def test_a_timeout_ends_the_program_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(dropin, "TIMEOUT_S", 1)
+    pidfile = tmp_path / "pid"
+    with pytest.raises(BenchError, match="did not end within 1 s"):
+        dropin.start(build_starter(tmp_path), ours(), ["sh", "-c", f"echo $$ >{pidfile}; sleep 1000"], tmp_path / "out")
+    pid = int(pidfile.read_text())
+    end = time.monotonic() + 20
+    while runs(pid):
+        assert time.monotonic() < end, "it still runs"
+        time.sleep(0.01)
+
+
+def test_a_program_without_the_allocator_is_an_error(tmp_path):
+    starter = build_starter(tmp_path)
+    dropin.check_preload(starter, ours(), dropin.Program("true", ["true"], ""), tmp_path)
+    still = tmp_path / "static"
+    source = tmp_path / "static.c"
+    source.write_text("int main(void) { return 0; }\n")
+    subprocess.run(["gcc", "-static", "-o", still, source], check=True)
+    with pytest.raises(BenchError, match="static runs without it"):
+        dropin.check_preload(starter, ours(), dropin.Program("static", [str(still)], ""), tmp_path)
