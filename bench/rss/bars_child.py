@@ -53,9 +53,7 @@ def watch_return(pyalloc, before: float, top: float) -> dict[str, float]:
         return max(shares)
 
     got = {"back_5s": (1 - left(5) / top) * 100, "back_30s": (1 - left(30) / top) * 100, "cpu_worst": worst(samples)}
-    late = [row for row in samples if row[1] < 250]
-    if late and late[0][0] > 0.1:
-        got["cpu_late"] = worst([row for row in late if row[0] >= late[0][0] + 5])
+    got["cpu_late"] = worst([row for row in samples if row[1] < 256])
     return got
 
 
