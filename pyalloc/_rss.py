@@ -61,7 +61,7 @@ def _faults(pid: int) -> tuple[Optional[int], Optional[int]]:
 
 def _heap() -> tuple[int, int, int]:
     """Pages in spans, free ones, and of those what the operating system holds; bytes at one instant."""
-    row = _core.mem_stats_row()
+    row = _core.page_stats_row()
     return row[3], row[2], row[4]
 
 

@@ -6,16 +6,14 @@ Sets the environment and becomes the program by exec, so signals, exit codes and
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import sys
 from typing import Mapping, Optional, Sequence
 
 from pyalloc import preload
+from pyalloc._limit import NO_LIMIT, limit_bytes
 
-_UNITS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
-_AUTO_PERCENT = 90  # of the limit of the cgroup
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells have it
 _PT_INTERP = 3
 
@@ -26,63 +24,6 @@ class RunError(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
-
-
-# ---- Memory limits
-
-
-def _read_number(path: str) -> Optional[int]:
-    try:
-        with open(path, encoding="ascii") as file:
-            text = file.read().strip()
-    except (OSError, UnicodeError):
-        return None
-    return int(text) if text.isdigit() and int(text) < 1 << 60 else None  # version 1 says "none" by a huge number
-
-
-def _cgroup_files() -> list[str]:
-    """The limits that hold for this process, its own cgroup and those above it; both versions of cgroups."""
-    found = []
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        lines = []
-    for number, controllers, path in (line for line in lines if len(line) == 3):
-        version1 = "memory" in controllers.split(",")
-        if not version1 and number != "0":
-            continue
-        root, name = (("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if version1
-                      else ("/sys/fs/cgroup", "memory.max"))
-        parts = [part for part in path.split("/") if part and part != ".."]
-        found += [os.path.join(root, *parts[:n], name) for n in range(len(parts), -1, -1)]
-    return found
-
-
-def cgroup_limit() -> Optional[int]:
-    """Bytes that the cgroups of this process allow it, None when they set no limit."""
-    limits = [limit for limit in map(_read_number, _cgroup_files()) if limit]
-    return min(limits, default=None)
-
-
-def memory_limit(text: str) -> str:
-    """The value of PYALLOC_MEMLIMIT for bytes, "512MiB", "80%" (of the cgroup's limit or the machine's memory),
-    "auto" (90 % of the cgroup's limit, off without one) or "off". ValueError for anything else."""
-    if text == "off":
-        return text
-    if text == "auto":
-        limit = cgroup_limit()
-        return "off" if limit is None else str(limit * _AUTO_PERCENT // 100)
-    percent = re.fullmatch(r"(\d{1,3})%", text)
-    if percent:
-        if not 1 <= int(percent[1]) <= 100:
-            raise ValueError(f"memory limit {text!r}: a percentage is 1% to 100%")
-        whole = cgroup_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return str(whole * int(percent[1]) // 100)
-    size = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB|TiB)?", text)
-    if not size or int(size[1]) << _UNITS[size[2] or ""] >= 1 << 63:
-        raise ValueError(f"memory limit {text!r}: give bytes, a size such as 512MiB, a percentage, auto or off")
-    return text
 
 
 # ---- The program
@@ -141,7 +82,8 @@ def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_
     elif not env.get("PYALLOC_BACKGROUND"):
         env["PYALLOC_BACKGROUND"] = "1"
     if limit is not None:
-        env["PYALLOC_MEMLIMIT"] = memory_limit(limit)
+        nbytes = limit_bytes(limit)
+        env["PYALLOC_MEMLIMIT"] = "off" if nbytes == NO_LIMIT else str(nbytes)
     if python_objects:
         env["PYTHONMALLOC"] = "malloc"
     if stats_at_exit:

@@ -2,10 +2,10 @@
  *
  *     generations STEP OPS
  *
- * STEP: empty (the loop alone), store (a plain pointer store), barrier_off and barrier_on (pa_store outside
- * and inside a mark phase), cards (a store and the marking of a card, as generational barriers do on every
- * store), bump (a pointer bump with a limit check, zeroed), managed (pa_new), explicit (pa_malloc and pa_free
- * of the block before). Prints ns an operation.
+ * STEP: empty and empty_alloc (the loops of stores and of allocations alone), store (a plain pointer store),
+ * barrier_off and barrier_on (pa_store outside and inside a mark phase), cards (a store and the marking of a card, as
+ * generational barriers do on every store), bump (a pointer bump with a limit check, zeroed), managed (pa_new),
+ * explicit (pa_malloc and pa_free of the block before). Prints ns an operation.
  *
  * barrier_on keeps the mark phase open by allocating what it marks in steps: the loop runs while phase is 2
  * and counts only that.
@@ -46,11 +46,33 @@ static __attribute__((noinline)) void nothing(void **slot, void *value)
     __asm__ volatile("" : : "r"(slot), "r"(value) : "memory");
 }
 
+static const pa_type *the_type;
+
+static void *managed_alloc(size_t nbytes)
+{
+    (void)nbytes;
+    return pa_new(the_type);
+}
+
+static __attribute__((noinline)) void *no_object(size_t nbytes)
+{
+    __asm__ volatile("" : : "r"(nbytes) : "memory");
+    return NULL;
+}
+
 static uint64_t timed_stores(void (*store)(void **, void *), void **slots, void *const *values, uint64_t ops)
 {
     uint64_t from_ns = now_ns();
     for (uint64_t i = 0; i < ops; i++)
         store(&slots[i % SLOTS], values[i * 7 % SLOTS]);
+    return now_ns() - from_ns;
+}
+
+static uint64_t timed_allocations(void *(*allocate)(size_t), uint64_t ops)
+{
+    uint64_t from_ns = now_ns();
+    for (uint64_t i = 0; i < ops; i++)
+        __asm__ volatile("" : : "r"(allocate(OBJECT_BYTES)) : "memory");
     return now_ns() - from_ns;
 }
 
@@ -114,16 +136,13 @@ int main(int argc, char **argv)
     } else if (marks) {
         done = 0;
         ns = timed_while_marking(slots, values, ops, &done);
+    } else if (strcmp(step, "empty_alloc") == 0) {
+        ns = timed_allocations(no_object, ops);
     } else if (strcmp(step, "bump") == 0) {
-        uint64_t from_ns = now_ns();
-        for (uint64_t i = 0; i < ops; i++)
-            __asm__ volatile("" : : "r"(bump_alloc(OBJECT_BYTES)) : "memory");
-        ns = now_ns() - from_ns;
+        ns = timed_allocations(bump_alloc, ops);
     } else if (strcmp(step, "managed") == 0) {
-        uint64_t from_ns = now_ns();
-        for (uint64_t i = 0; i < ops; i++)
-            __asm__ volatile("" : : "r"(pa_new(type)) : "memory");
-        ns = now_ns() - from_ns;
+        the_type = type;
+        ns = timed_allocations(managed_alloc, ops);
     } else if (strcmp(step, "explicit") == 0) {
         uint64_t from_ns = now_ns();
         void *before = NULL;

@@ -31,7 +31,17 @@ NAME = "giveback"
 TITLE = "What stays resident after a burst, MiB above the start"
 MOMENTS = (0.25, 1.0, 2.0, 5.0, 10.0, 30.0)
 COLUMNS = {"allocator": "allocator", "peak_mib": "peak", **{f"after_{at:g}": f"{at:g} s" for at in MOMENTS},
-           "idle_cpu_ms": "processor ms while idle"}
+           "free_cpu_ms": "processor ms to free", "idle_cpu_ms": "processor ms while idle"}
+# What each peer has to make it give back sooner: a thread, a rate, no delay.  Ours has its thread in Python and under
+# `python -m pyalloc run` without being asked, and is shown without it as well.
+SETTINGS: Dict[str, Dict[str, str]] = {
+    allocators.OURS: {"PYALLOC_BACKGROUND": "1"},
+    "jemalloc": {"MALLOC_CONF": "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"},
+    "tcmalloc": {"TCMALLOC_RELEASE_RATE": "10"},
+    "mimalloc": {"MIMALLOC_PURGE_DELAY": "0"},
+    "mimalloc-nothp": {"MIMALLOC_PURGE_DELAY": "0"},
+}
+TUNED = " set to give back"
 
 PYTHON_BURST = """
 import sys, time
@@ -66,11 +76,11 @@ def subjects(program: Path, only: "str | None") -> List[Subject]:
         env = dict(one.env)
         if one.library is not None:
             env["LD_PRELOAD"] = one.library
-        if one.name == allocators.OURS:
-            env["PYALLOC_BACKGROUND"] = "1"
         rows.append(Subject(one.name, [str(program)], env))
+        if one.name in SETTINGS:
+            rows.append(Subject(one.name + TUNED, [str(program)], {**env, **SETTINGS[one.name]}))
         if one.name == "glibc":
-            rows.append(Subject("glibc, malloc_trim", [str(program)], {"TRIM": "1"}))
+            rows.append(Subject("glibc with malloc_trim", [str(program)], {"TRIM": "1"}))
     # map() and list() run in C: no loop of Python's own.
     objects = PYTHON_BURST.format(prepare="", make="list(map(bytes, repeat(400, nbytes // 440)))")
     rows.append(Subject("CPython objects", [sys.executable, "-c", objects], {}))
@@ -119,17 +129,19 @@ def watch(subject: Subject, mib: float, idle: float) -> Row:
         go_on()
         stage("peak")
         peak_rss = process.memory_info().rss
+        cpu = [sum(process.cpu_times()[:2])]
         go_on()
         stage("freed")
         freed = time.monotonic() - began
-        cpu_before = sum(process.cpu_times()[:2])
+        cpu.append(sum(process.cpu_times()[:2]))
         time.sleep(idle * 0.97)
-        cpu = sum(process.cpu_times()[:2]) - cpu_before
+        cpu.append(sum(process.cpu_times()[:2]))
     child.wait()
     data = sampler.arrays()
     series = [(float(at) - freed, (int(rss) - start_rss) / 2**20) for at, rss in zip(data["seconds"], data["rss"])
               if rss > 0]
-    row: Row = {"allocator": subject.name, "peak_mib": (peak_rss - start_rss) / 2**20, "idle_cpu_ms": cpu * 1e3,
+    row: Row = {"allocator": subject.name, "peak_mib": (peak_rss - start_rss) / 2**20,
+                "free_cpu_ms": (cpu[1] - cpu[0]) * 1e3, "idle_cpu_ms": (cpu[2] - cpu[1]) * 1e3,
                 "series": [(at, rss) for at, rss in series if at >= -1]}
     for moment in MOMENTS:
         before = [rss for at, rss in series if at <= moment]
@@ -153,7 +165,8 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
     for row, colour in zip(rows, common.COLOURS * 2):
         axes.plot([at for at, _ in row["series"]], [rss for _, rss in row["series"]], color=colour,
                   label=row["allocator"],
-                  linewidth=2.5 if row["allocator"] == allocators.OURS else 1.2)
+                  linewidth=2.5 if row["allocator"].startswith(allocators.OURS) else 1.2,
+                  linestyle="--" if row["allocator"].endswith(TUNED) else "-")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
 

@@ -72,7 +72,26 @@ static bool try_pay_and_trigger(pa_proc *p, uint64_t nbytes)
     return live < atomic_load_explicit(&gc->trigger_bytes, memory_order_relaxed) || pa_gc_request();
 }
 
-/* NULL: no memory; or, for who may not wait, that there is something to wait for. */
+/* Writes to the first and the last byte what is there; another thread may have the memory by now. */
+static __attribute__((noinline, no_sanitize_address, no_sanitize_thread)) void touch(uintptr_t base, size_t nbytes)
+{
+    __atomic_fetch_or((unsigned char *)base, 0, __ATOMIC_RELAXED);
+    __atomic_fetch_or((unsigned char *)(base + nbytes - 1), 0, __ATOMIC_RELAXED);
+}
+
+/* The first touch of a huge page takes a millisecond and more (2 MiB are found and zeroed): outside, so that no stop
+ * waits for it. The span may be gone afterwards. */
+static void touch_outside(pa_proc *p, const pa_span *s)
+{
+    uintptr_t base = s->base;
+    size_t nbytes = pa_span_bytes(s);
+    pa_world_leave(p);
+    touch(base, nbytes);
+    pa_world_enter(p);
+}
+
+/* Makes a span with a free slot current, not NULL; it may be gone again, since this polls. NULL: no memory; or, for who
+ * may not wait, that there is something to wait for. */
 static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
 {
     pa_gcproc *g = p->cache.gc;
@@ -96,6 +115,8 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
         __atomic_store_n(&g->alloc[kind - 1][size_class], s, __ATOMIC_RELEASE);
     if (PA_UNLIKELY(pa_racy_load(&h->specials.news)))
         pa_gc_wake_for_cleanups();
+    if (s && !s->needs_zero && !g->trying && pa_gcside_is_advised(s->base))
+        touch_outside(p, s);
     return s;
 }
 

@@ -181,6 +181,13 @@ PA_EXPORT void pa_read_mem_stats(pa_mem_stats *out)
     sum_up(&o, out);
 }
 
+PA_EXPORT void pa_read_page_stats(pa_mem_stats *out)
+{
+    memset(out, 0, sizeof *out);
+    if (pa_the_heap.initialised)
+        read_pages(&pa_the_heap, out);
+}
+
 PA_EXPORT int pa_read_class_stats(pa_class_stats *out, int capacity)
 {
     objects o = {0};

@@ -15,7 +15,7 @@
 #include "sys/clock.h"
 #include "sys/thread.h"
 
-#define PIECE_BYTES ((int64_t)128 * 1024)      /* scan work a call, about 0.3 ms of random memory */
+#define PIECE_BYTES ((int64_t)32 * 1024)       /* scan work a call, about 0.1 ms of random memory */
 enum { TRY_PIECES = 8, MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
 
 void pa_assist_revise(void)
@@ -59,7 +59,8 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     uint64_t before_ns = pa_clock_thread_cpu_ns();
     atomic_fetch_add(&gc->active_markers, 1);
     pa_mark_drain(&m, (uint64_t)wanted);
-    if (pa_the_procs.workpool.hungry)
+    /* What is kept here nobody finds: markers would believe that all is done. */
+    if (pa_the_procs.workpool.hungry || pa_workpool_full_count(&pa_the_procs.workpool) == 0)
         pa_gcwork_flush(m.work);
     atomic_fetch_sub(&gc->active_markers, 1);
     atomic_fetch_add_explicit(&gc->scanned_bytes, m.scanned_bytes, memory_order_relaxed);

@@ -64,8 +64,7 @@ static unsigned pause_bucket(uint64_t ns)
 static uint64_t start_world(uint64_t since_ns)
 {
     pa_collector *gc = &pa_the_gc;
-    pa_world_start();
-    uint64_t ns = pa_clock_now_ns() - since_ns;
+    uint64_t ns = pa_world_start() - since_ns;
     pa_lock_acquire(&gc->lock);
     gc->pause_ns[gc->pause_count % PA_PAUSE_HISTORY] = ns;
     gc->pause_end_unix_ns[gc->pause_count % PA_PAUSE_HISTORY] = pa_clock_unix_ns();
@@ -178,10 +177,11 @@ static void finish_marking_stw(pa_cycle_record *r, bool insertion, unsigned mark
     if (insertion)
         pa_roots_scan_all_stw(&m);
     r->unbarriered_bytes = pa_roots_rescan_unbarriered_stw(&m);
-    atomic_fetch_add(&pa_the_gc.scanned_bytes, m.scanned_bytes);
+    uint64_t before = atomic_fetch_add(&pa_the_gc.scanned_bytes, m.scanned_bytes) + m.scanned_bytes;
     pa_gcwork_flush(&work);
     pa_workers_mark_stw(markers);
     pa_workers_close();
+    pa_the_gc.stop_scanned_bytes += atomic_load(&pa_the_gc.scanned_bytes) - before;
 }
 
 static uint64_t unmanaged_bytes(void)
@@ -227,6 +227,14 @@ static void settle_stw(pa_cycle_record *r)
     pa_lock_release(&gc->lock);
 }
 
+/* Something grey turned up where marking seemed to be over: does it go on concurrently? Under the hybrid barrier always,
+ * as in Go: an object that one thread held back may have most of the heap behind it, and each time at least one more is
+ * marked. The older barriers have to mark in the stop anyway. */
+static bool goes_on(pa_cycle_record *r, pa_gc_mode mode)
+{
+    return r->tries++ < TRIES || mode == PA_GC_CONCURRENT;
+}
+
 /* The stop that ends marking. False when something grey turned up: marking goes on. */
 static bool terminate(pa_cycle_record *r, pa_gc_mode mode)
 {
@@ -236,7 +244,7 @@ static bool terminate(pa_cycle_record *r, pa_gc_mode mode)
     PA_YIELD(GC_BEFORE_HANDSHAKE);
     if (mode != PA_GC_CONCURRENT_15) {
         pa_world_handshake(flush_on, &flushed);
-        if (flushed && r->tries++ < TRIES) {
+        if (flushed && goes_on(r, mode)) {
             pa_world_gc_end();
             return false;
         }
@@ -245,7 +253,7 @@ static bool terminate(pa_cycle_record *r, pa_gc_mode mode)
     uint64_t mark_end_ns = pa_clock_now_ns(), since_ns = stop_world();
     PA_YIELD(GC_STOPPED_LAST);
     pa_world_each_stw(flush_on, &flushed);
-    if (mode == PA_GC_CONCURRENT && pa_workpool_full_count(&pa_the_procs.workpool) && r->tries++ < TRIES) {
+    if (mode == PA_GC_CONCURRENT && pa_workpool_full_count(&pa_the_procs.workpool) && goes_on(r, mode)) {
         start_world(since_ns);
         pa_world_gc_end();
         return false;

@@ -64,6 +64,9 @@ typedef struct pa_collector {
     bool driver_started;
     pa_lock cycle_lock;         /* rank GC_CYCLE: one cycle or mode change at a time */
     uint64_t cycles, forced_cycles;
+    /* Scanned in stops, ever. In the concurrent mode 0, unless there are unbarriered ranges or no memory for work
+     * buffers; under cycle_lock. */
+    uint64_t stop_scanned_bytes;
     uint64_t last_end_unix_ns, last_end_ns;
     _Atomic uint64_t room_took_ns, room_not_before_ns; /* see pa_gc_run_for_room; relaxed, a guess will do */
     void (*notify)(void *argument); /* cleanups were queued */

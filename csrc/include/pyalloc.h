@@ -327,6 +327,8 @@ typedef struct pa_mem_stats {
 /* Fills *out without stopping anybody.  Page-level fields are exact at one instant; object counts
  * lag by what threads do meanwhile and are exact once they are quiescent. Takes a walk over the spans: some ns each. */
 void pa_read_mem_stats(pa_mem_stats *out);
+/* The page-level fields alone, object counts and all that is made of them 0; its cost doesn't grow with the heap. */
+void pa_read_page_stats(pa_mem_stats *out);
 
 typedef struct pa_class_stats {
     uint64_t object_bytes;

@@ -1,7 +1,8 @@
 /* snapshot.c - the module functions behind read_mem_stats(), class_stats(), metrics() and heap_map().
  *
- * No state and no locks: each function asks the core once and builds Python objects afterwards.  The GIL is
- * held: nobody whom the core waits for needs it, and letting it go would cost more than the reading.
+ * No locks: each function asks the core once and builds Python objects afterwards.  The GIL is held: nobody whom
+ * the core waits for needs it, and letting it go would cost more than the reading - unless there are so many spans
+ * to walk over that other threads would notice.
  * Structures that are all uint64_t go out as tuples in declaration order; pyalloc/_stats.py gives the fields
  * their names, and tests/api/test_stats.py compares those with the header.  A snapshot is some 10 KiB: on the
  * stack.
@@ -14,6 +15,29 @@ enum { ARENA_PAGES = 8192 };
 
 _Static_assert(sizeof(pa_mem_stats) % sizeof(uint64_t) == 0, "pa_mem_stats is all uint64_t");
 _Static_assert(sizeof(pa_class_stats) % sizeof(uint64_t) == 0, "pa_class_stats is all uint64_t");
+
+/* Some 100,000 spans, a millisecond. */
+static const uint64_t many_span_bytes = (uint64_t)16 << 20;
+static uint64_t last_mspan_inuse; /* as of the last reading; under the GIL */
+
+static PyThreadState *let_go_for_a_walk(void)
+{
+    return last_mspan_inuse > many_span_bytes ? PyEval_SaveThread() : NULL;
+}
+
+static void take_again(PyThreadState *state)
+{
+    if (state != NULL)
+        PyEval_RestoreThread(state);
+}
+
+static void read_snapshot(pa_snapshot *s)
+{
+    PyThreadState *state = let_go_for_a_walk();
+    pa_read_snapshot(s);
+    take_again(state);
+    last_mspan_inuse = s->mem.mspan_inuse;
+}
 
 static PyObject *tuple_of(const uint64_t *values, Py_ssize_t count)
 {
@@ -49,12 +73,12 @@ static PyObject *class_rows(const pa_class_stats *classes, int count)
     return list;
 }
 
-static PyObject *py_mem_stats(PyObject *module, PyObject *unused)
+static PyObject *py_page_stats(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
     pa_mem_stats stats;
-    pa_read_mem_stats(&stats);
+    pa_read_page_stats(&stats);
     return tuple_of((const uint64_t *)&stats, sizeof stats / sizeof(uint64_t));
 }
 
@@ -63,8 +87,9 @@ static PyObject *py_class_stats(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     pa_class_stats classes[PA_SNAPSHOT_CLASSES];
-    int count;
-    count = pa_read_class_stats(classes, PA_SNAPSHOT_CLASSES);
+    PyThreadState *state = let_go_for_a_walk();
+    int count = pa_read_class_stats(classes, PA_SNAPSHOT_CLASSES);
+    take_again(state);
     return class_rows(classes, count);
 }
 
@@ -79,7 +104,7 @@ static PyObject *py_snapshot(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     pa_snapshot s;
-    pa_read_snapshot(&s);
+    read_snapshot(&s);
     return Py_BuildValue("(NNNNN)", tuple_of((const uint64_t *)&s.mem, sizeof s.mem / sizeof(uint64_t)),
                          pa_gc_stats_row(&s.gc), bytes_of(s.classes, sizeof s.classes),
                          bytes_of(s.pause_ns, sizeof s.pause_ns),
@@ -115,7 +140,7 @@ static PyObject *py_metric_values(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     pa_snapshot s;
-    pa_read_snapshot(&s);
+    read_snapshot(&s);
     PyObject *list = PyList_New(0);
     pa_metric_info info;
     pa_metric_value value;
@@ -167,8 +192,8 @@ static PyObject *py_arena_maps(PyObject *module, PyObject *unused)
 }
 
 PyMethodDef pa_snapshot_methods[] = {
-    {"mem_stats_row", py_mem_stats, METH_NOARGS,
-     "mem_stats_row($module, /)\n--\n\npa_mem_stats in declaration order; see read_mem_stats()."},
+    {"page_stats_row", py_page_stats, METH_NOARGS,
+     "page_stats_row($module, /)\n--\n\npa_mem_stats in declaration order, object counts 0."},
     {"class_stats_rows", py_class_stats, METH_NOARGS,
      "class_stats_rows($module, /)\n--\n\n"
      "pa_class_stats of class 0, 1, ... in declaration order; see class_stats()."},

@@ -159,11 +159,13 @@ void pa_world_stop(void)
             wait_a_little(&turns);
 }
 
-void pa_world_start(void)
+uint64_t pa_world_start(void)
 {
     set_all_flags(false);
+    uint64_t now_ns = pa_clock_now_ns(); /* who is woken may take this processor for a scheduler's slice */
     wake_waiters();
     pa_lock_release(&pa_the_world.lock);
+    return now_ns;
 }
 
 void pa_world_each_stw(void (*visit)(pa_proc *p, void *argument), void *argument)

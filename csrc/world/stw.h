@@ -46,7 +46,8 @@ bool pa_world_enter_within(pa_proc *p, uint64_t timeout_ns);
 
 /* Stops every P. Returns when none is inside. Waits for those that are. */
 void pa_world_stop(void);
-void pa_world_start(void);
+/* Lets all go on. Returns the time from which on they may; those that sleep are woken after it. */
+uint64_t pa_world_start(void);
 /* Calls visit once for each managed P while it is outside and cannot get in; each goes on as soon as it was
  * visited. */
 void pa_world_handshake(void (*visit)(pa_proc *p, void *argument), void *argument);

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--bars",
         action="store_true",
-        help="run the performance bars with 9 or more rounds, print pass or fail (takes minutes)",
+        help="run the performance bars (9 rounds unless --rounds says otherwise), print pass or fail; takes minutes",
     )
     what.add_argument(
         "--dropin",

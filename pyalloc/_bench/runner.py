@@ -21,15 +21,8 @@ from pyalloc._bench.allocators import OURS, Allocator, BenchError
 from pyalloc._bench.catalog import Workload
 
 CHILD_TIMEOUT_S = 300
-TUNING = (
-    "MALLOC_",
-    "GLIBC_TUNABLES",
-    "MIMALLOC_",
-    "TCMALLOC_",
-    "PYALLOC_DEBUG",
-    "PYALLOC_GOGC",
-    "PYALLOC_MEMLIMIT",
-)
+TUNING = ("MALLOC_", "GLIBC_TUNABLES", "MIMALLOC_", "TCMALLOC_", "GOGC", "GOMEMLIMIT", "GODEBUG", "PYALLOC_")
+NO_TUNING = ("PYALLOC_BENCH_", "PYALLOC_RECORD", "PYALLOC_BUILD_")  # the benchmark's own, and setup.py's
 
 Sample = Dict[str, Any]
 
@@ -45,7 +38,7 @@ def kernels_path() -> Path:
 
 def tuning_variables() -> List[str]:
     """Environment variables that would change how an allocator behaves; they are left alone, but told."""
-    return sorted(name for name in os.environ if name.startswith(TUNING))
+    return sorted(name for name in os.environ if name.startswith(TUNING) and not name.startswith(NO_TUNING))
 
 
 def child_environment(allocator: Allocator) -> Dict[str, str]:

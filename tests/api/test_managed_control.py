@@ -9,7 +9,7 @@ import time
 import pytest
 
 import pyalloc
-from pyalloc import _gc
+from pyalloc import _limit
 
 
 class Node(pyalloc.Struct):
@@ -103,7 +103,7 @@ def test_memory_limit():
     pyalloc.set_memory_limit("off")
     assert pyalloc.set_memory_limit(2**70) == none
     assert pyalloc.set_memory_limit(None) == none
-    for wrong in ("", "much", "5 apples", "-5", "1.5", "MiB", "5mb"):
+    for wrong in ("", "much", "5 apples", "-5", "1.5", "MiB", "5mb", "0%", "101%", "1000%", "%", "auto%"):
         with pytest.raises(ValueError, match="is no memory limit"):
             pyalloc.set_memory_limit(wrong)
     with pytest.raises(ValueError, match="negative"):
@@ -129,15 +129,15 @@ def test_cgroup_limit(tmp_path, cgroup, files, expected):
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    assert _gc.cgroup_limit(tmp_path) == expected
+    assert _limit.cgroup_limit(tmp_path) == expected
 
 
 def test_auto_and_percent_use_the_cgroup(monkeypatch):
-    monkeypatch.setattr(_gc, "cgroup_limit", lambda: 2**30)
+    monkeypatch.setattr(_limit, "cgroup_limit", lambda: 2**30)
     pyalloc.set_memory_limit("auto")
     assert pyalloc.set_memory_limit("50%") == int(2**30 * 0.9)
     assert pyalloc.set_memory_limit(None) == 2**29
-    monkeypatch.setattr(_gc, "cgroup_limit", lambda: None)
+    monkeypatch.setattr(_limit, "cgroup_limit", lambda: None)
     pyalloc.set_memory_limit("auto")
     assert pyalloc.set_memory_limit(None) == 2**63 - 1
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import pyalloc
-from pyalloc import _run
+from pyalloc import _limit, _run
 
 SHOW = ("import json, os, sys, pyalloc; print(json.dumps([sys.argv[1:], pyalloc.preload.active(), "
         "{k: v for k, v in os.environ.items() if k.startswith(('PYALLOC', 'LD_PRELOAD', 'PYTHONMALLOC'))}]))")
@@ -34,7 +34,7 @@ def test_the_environment():
     assert shown() == {"LD_PRELOAD": path, "PYALLOC_BACKGROUND": "1"}
     assert shown("--no-background", "--python-objects", "--stats-at-exit", "--memory-limit", "512MiB") == {
         "LD_PRELOAD": path, "PYALLOC_BACKGROUND": "0", "PYTHONMALLOC": "malloc", "PYALLOC_STATS_AT_EXIT": "1",
-        "PYALLOC_MEMLIMIT": "512MiB"}
+        "PYALLOC_MEMLIMIT": str(512 << 20)}
 
 
 def test_what_the_environment_says_already_holds():
@@ -75,8 +75,8 @@ def test_a_script(tmp_path):
     (["--", "./no-such-file"], 127, "no such command: ./no-such-file"),
     (["--", "/"], 126, "/ is a directory"),
     (["--", "/proc/self/status"], 126, "/proc/self/status is not executable"),
-    (["--memory-limit", "lots", "--", "true"], 2, "memory limit 'lots': give bytes"),
-    (["--memory-limit", "0%", "--", "true"], 2, "a percentage is 1% to 100%"),
+    (["--memory-limit", "lots", "--", "true"], 2, "'lots' is no memory limit: use bytes"),
+    (["--memory-limit", "0%", "--", "true"], 2, "a percentage is above 0 and at most 100"),
 ])
 def test_errors_are_words(words, code, message):
     result = run(*words)
@@ -102,26 +102,19 @@ def test_a_static_program_is_told_apart(tmp_path):
 
 
 def test_memory_limits(monkeypatch):
-    assert [_run.memory_limit(text) for text in ("0", "17B", "512MiB", "8388607TiB", "off")] == [
-        "0", "17B", "512MiB", "8388607TiB", "off"]
-    for text in ("", "x", "1KB", "-1", "1.5GiB", "8388608TiB", "101%", "1000%", "%", "auto%"):
+    def limit(text):
+        return _run.environment({}, limit=text)["PYALLOC_MEMLIMIT"]
+
+    assert [limit(text) for text in ("0", "17B", "512MiB", "8388607TiB", "8388608TiB", "off")] == [
+        "0", "17", str(512 << 20), str(8388607 << 40), "off", "off"]
+    for text in ("", "x", "1KB", "-1", "101%", "auto%"):
         with pytest.raises(ValueError, match="memory limit"):
-            _run.memory_limit(text)
-    monkeypatch.setattr(_run, "cgroup_limit", lambda: 1000)
-    assert _run.memory_limit("80%") == "800" and _run.memory_limit("auto") == "900"
-    monkeypatch.setattr(_run, "cgroup_limit", lambda: None)
-    assert _run.memory_limit("auto") == "off"
-    assert int(_run.memory_limit("100%")) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def test_the_cgroup_s_limit(monkeypatch, tmp_path):
-    files = {"a": "max\n", "b": "2000\n", "c": "9223372036854771712\n", "d": "3000\n"}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(_run, "_cgroup_files", lambda: [str(tmp_path / name) for name in "abcdx"])
-    assert _run.cgroup_limit() == 2000
-    monkeypatch.setattr(_run, "_cgroup_files", lambda: [str(tmp_path / name) for name in "acx"])
-    assert _run.cgroup_limit() is None
+            limit(text)
+    monkeypatch.setattr(_limit, "cgroup_limit", lambda: 1000)
+    assert limit("80%") == "800" and limit("auto") == "900"
+    monkeypatch.setattr(_limit, "cgroup_limit", lambda: None)
+    assert limit("auto") == "off"
+    assert int(limit("100%")) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_path_that_cannot_be_preloaded(monkeypatch):

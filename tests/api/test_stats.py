@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -302,14 +303,9 @@ MOVES = {
     "/pyalloc/spans/freed:spans": (burst_and_release, UP),
     "/pyalloc/threads:threads": (stand_in_a_thread, UP),
 }
-# Moved by what Python cannot do: C frames, and marking whose share depends on which processors are idle.
-# Ticks release only where there is no background thread: tests/preload/test_idle.py sees them do it.
-ELSEWHERE = {
-    "/pyalloc/released/tick:bytes",
-    "/gc/scan/stack:bytes",
-    "/cpu/classes/gc/mark/assist:cpu-seconds",
-    "/cpu/classes/gc/mark/idle:cpu-seconds",
-}
+# Moved by what Python cannot do, or only where there is no background thread: programs of tests/gc move them.
+MOVED_FROM_C = Path(__file__).resolve().parents[1] / "gc" / "moves.c"
+ELSEWHERE = set(re.findall(r'"(/[a-z][^"]+)"', MOVED_FROM_C.read_text()))
 
 
 def weakly(pair):
@@ -344,6 +340,40 @@ def test_every_metric_is_moved(run_python):
             t.move(name)
     """)
     assert result.stdout == ""
+
+
+# ---- The GIL
+
+MANY_SPANS = """if True:
+    import sys, threading, time, pyalloc
+    kept = [pyalloc.empty(40_000) for _ in range(110_000)] if many else []
+    stats = pyalloc.read_mem_stats()
+    assert (stats.mspan_inuse > 16 << 20) == many
+    sys.setswitchinterval(1000)         # other threads run when the GIL is let go, not when time is up
+    count, stop = [0], threading.Event()
+    def run():
+        while not stop.is_set():
+            count[0] += 1
+            time.sleep(0)
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not count[0]:
+        time.sleep(0)
+    moved = []
+    for read in (pyalloc.read_mem_stats, pyalloc.class_stats, pyalloc.metrics):
+        before, deadline = count[0], time.monotonic() + (10 if many else 0.2)
+        while count[0] == before and time.monotonic() < deadline:
+            read()
+        moved.append(count[0] != before)
+    stop.set()
+    thread.join()
+    print(moved)
+"""
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_long_walk_lets_the_gil_go(run_python, many):
+    assert run_python("-c", f"many = {many}\n" + MANY_SPANS).stdout == f"{[many] * 3}\n"
 
 
 # ---- The classes sum to what was mapped

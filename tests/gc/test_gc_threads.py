@@ -77,6 +77,11 @@ def test_nobody_is_inside_a_stopped_world_tsan(built):
     stopall(built, "tsan", 0, 10, 3)
 
 
+@pytest.mark.parametrize("variant, nodes", [("plain", 400_000), ("asserts", 200_000), ("tsan", 20_000)])
+def test_what_assists_hold_back_is_not_marked_in_the_stop(built, variant, nodes):
+    assert re.match(r"tail: \d+ cycles\n$", must_pass([built(variant) / "tail", f"nodes={nodes}"]))
+
+
 @pytest.mark.parametrize("case", ["basics", "foreign", "handles", "resurrect", "frees", "cleanups", "notify"])
 @ALL_MODES
 def test_weak(built, case, mode):
