@@ -227,9 +227,9 @@ static void settle_stw(pa_cycle_record *r)
     pa_lock_release(&gc->lock);
 }
 
-/* Something grey turned up where marking seemed to be over: does it go on concurrently? Under the hybrid barrier always,
- * as in Go: an object that one thread held back may have most of the heap behind it, and each time at least one more is
- * marked. The older barriers have to mark in the stop anyway. */
+/* Something grey turned up where marking seemed to be over: does it go on concurrently? Under the hybrid barrier
+ * always, as in Go: an object that one thread held back may have most of the heap behind it, and each time at least
+ * one more is marked. The older barriers have to mark in the stop anyway. */
 static bool goes_on(pa_cycle_record *r, pa_gc_mode mode)
 {
     return r->tries++ < TRIES || mode == PA_GC_CONCURRENT;
