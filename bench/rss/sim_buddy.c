@@ -3,8 +3,8 @@
  *
  * Chunks of 64 KiB, aligned, so that what is held beyond the blocks is little; the buddy of a block is at its
  * address with the bit of its size flipped.  A byte for each 16 bytes of a chunk says whether a free block of
- * which order begins there.  Larger blocks are pages, rounded up to a power of two as well.  (K. Knowlton 1965; D. Knuth, The Art of Computer Programming
- * 1, 2.5.)
+ * which order begins there.  Larger blocks are pages, rounded up to a power of two as well.  (K. Knowlton 1965;
+ * D. Knuth, The Art of Computer Programming 1, 2.5.)
  */
 #include <stdlib.h>
 
