@@ -5,7 +5,7 @@
 burst    a burst of 2 GiB is dropped: what comes back by itself, at which share of a processor, what
          free_os_memory() adds and how long it takes against madvise alone
 managed  the same for managed objects, after one collection
-hot      temporaries of 100 KiB to 4 MiB in a loop: page faults a step, and RSS 12 s after it stops
+hot      temporaries of 100 KiB to 4 MiB in a loop: page faults a step, RSS 12 s after it stops, time against mimalloc
 limit    400 MiB live under a limit of 512 MiB: RSS, breaches, time against no limit
 kernels  time of malloc kernels with the background thread against without; a second and more each, since
          starting and ending a thread takes some tenths of a millisecond and is not what is asked
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Sequence
 
 MIB = 1 << 20
 CHILD = Path(__file__).with_name("bars_child.py")
@@ -73,11 +74,31 @@ def burst(scale: float, what: str = "burst") -> list[Row]:
     return rows
 
 
+def hot_time(scale: float) -> list[Row]:
+    """The kernel `large` with our background thread on, against mimalloc; nothing where that is not installed."""
+    from pyalloc._bench import allocators
+
+    found, missing = allocators.find()
+    by_name = {one.name: one for one in found}
+    if "mimalloc" not in by_name:
+        print(f"hot: mimalloc is not there; {missing['mimalloc']}", file=sys.stderr)
+        return []
+    words = ["large", "--size", str(100 << 10), "--size-max", str(4 << 20), "--live", "3",
+             "--ops", str(max(100, int(20_000 * scale)))]
+    ratios = []
+    for number in range(ROUNDS):
+        took = {name: kernel_figures(words, str(by_name[name].library), "1")["ns_per_op"]
+                for name in (("pyalloc", "mimalloc") if number % 2 else ("mimalloc", "pyalloc"))}
+        ratios.append(took["pyalloc"] / took["mimalloc"])
+    return [Row("2", "time of such a loop in C / mimalloc", statistics.median(ratios), 1.05, "x")]
+
+
 def hot(scale: float) -> list[Row]:
     got = child("hot", scale)
     return [
         Row("2", "page faults a step, scavenger on", got["faults"], 0, "faults"),
         Row("2", "RSS 12 s after the loop less before", got["after_mib"], 3, "MiB"),
+        *hot_time(scale),
     ]
 
 
@@ -98,15 +119,16 @@ def limit(scale: float) -> list[Row]:
     ]
 
 
-def kernel_seconds(name: str, ops: int, library: str, background: str) -> float:
+def kernel_figures(words: Sequence[str], library: str, background: str) -> dict[str, float]:
+    """What the kernels' program says, with the wall time of the whole process as "process_seconds"."""
     import pyalloc._bench as bench
 
     program = Path(bench.__file__).with_name("kernels")
     env = {**clean_environment(), "LD_PRELOAD": library, "PYALLOC_BACKGROUND": background}
     before = time.monotonic()
-    subprocess.run([str(program), name, "--ops", str(ops), "--expect", library], env=env, check=True,
-                   stdout=subprocess.DEVNULL)
-    return time.monotonic() - before
+    out = subprocess.run([str(program), *words, "--expect", library], env=env, check=True, stdout=subprocess.PIPE,
+                         text=True).stdout
+    return {**json.loads(out), "process_seconds": time.monotonic() - before}
 
 
 def kernels(scale: float) -> list[Row]:
@@ -118,7 +140,8 @@ def kernels(scale: float) -> list[Row]:
         took: dict[str, list[float]] = {"0": [], "1": []}
         for number in range(max(1, int(ROUNDS * scale))):
             for mode in ("0", "1") if number % 2 else ("1", "0"):
-                took[mode].append(kernel_seconds(name, int(ops * scale), preload.path(), mode))
+                words = [name, "--ops", str(max(1000, int(ops * scale)))]
+                took[mode].append(kernel_figures(words, preload.path(), mode)["process_seconds"])
         rows.append(Row("4", f"{name}: time with / without the thread", min(took["1"]) / min(took["0"]), 1.01, "x"))
     return rows
 
