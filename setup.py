@@ -221,8 +221,8 @@ def kernels():
     return Executable(
         "pyalloc._bench.kernels",
         sources=sorted(glob("bench/kernels/*.c")),
-        depends=sorted(glob("bench/kernels/*.h")),
-        include_dirs=["bench/kernels"],
+        depends=[*sorted(glob("bench/kernels/*.h")), HEADER],
+        include_dirs=["bench/kernels", "csrc"],
         # The work of a benchmark must stay: no allocation may be optimised away.
         extra_compile_args=["-std=c11", "-D_GNU_SOURCE", "-O2", "-fno-builtin", "-pthread", *WARNINGS],
         extra_link_args=["-pthread", "-ldl", "-lm"],

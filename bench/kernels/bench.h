@@ -39,6 +39,8 @@ typedef struct bench_result {
     uint64_t start_ns;
     uint64_t start_cpu_ns;
     uint64_t start_faults;
+    bool counts_locks;     /* malloc is pyalloc's: what it counted between start and stop */
+    long long shared_locks, slow_paths; /* locks that threads share; entries under a thread's own lock */
     unsigned extras;
     const char *extra_name[BENCH_MAX_EXTRAS];
     long long extra_value[BENCH_MAX_EXTRAS];
@@ -52,7 +54,8 @@ typedef struct bench_kernel {
 } bench_kernel;
 
 extern const bench_kernel bench_pair, bench_batch, bench_xthread, bench_larson, bench_threadtest,
-    bench_cache_scratch, bench_sizemix, bench_fragment, bench_large, bench_growth, bench_replay, bench_expand;
+    bench_cache_scratch, bench_sizemix, bench_fragment, bench_large, bench_growth, bench_survivors, bench_replay,
+    bench_expand;
 
 /* The measured part lies between these two; both may be called several times, times add up. */
 void bench_start(bench_result *result);

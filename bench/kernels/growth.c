@@ -1,4 +1,4 @@
-/* growth.c - arrays that grow: realloc by an eighth, from --size to --size-max.
+/* growth.c - arrays that grow: realloc by an eighth (--order double: to twice the size), from --size to --size-max.
  *
  * What every list, string builder and vector does.  --live arrays grow in turn (1: the block at the end of
  * the heap can grow in place; several: they are in one another's way), and between two steps a
@@ -8,6 +8,8 @@
  * starts again.  One operation is one realloc.
  */
 #include "bench.h"
+
+#include <string.h>
 
 typedef struct array {
     unsigned char *p;
@@ -28,7 +30,8 @@ static void grow(array *a, const bench_options *o)
         free(a->p);
         *a = (array){NULL, 0};
     }
-    size_t nbytes = a->nbytes == 0 ? o->size_bytes : a->nbytes + a->nbytes / 8 + 8;
+    bool doubles = o->order != NULL && strcmp(o->order, "double") == 0;
+    size_t nbytes = a->nbytes == 0 ? o->size_bytes : doubles ? 2 * a->nbytes : a->nbytes + a->nbytes / 8 + 8;
     unsigned char *p = realloc(a->p, nbytes);
     if (p == NULL)
         bench_die("realloc to %zu bytes failed", nbytes);
@@ -41,6 +44,8 @@ static void grow(array *a, const bench_options *o)
 
 static void run(const bench_options *o, bench_result *r)
 {
+    if (o->order != NULL && strcmp(o->order, "double") != 0)
+        bench_die("growth knows --order double only");
     if (o->live == 0 || o->size_bytes == 0)
         bench_die("growth needs --live and --size of at least 1");
     array *arrays = bench_table(o->live * sizeof *arrays);

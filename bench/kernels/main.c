@@ -23,7 +23,8 @@
 
 static const bench_kernel *const kernels[] = {
     &bench_pair,    &bench_batch,    &bench_xthread, &bench_larson, &bench_threadtest, &bench_cache_scratch,
-    &bench_sizemix, &bench_fragment, &bench_large,   &bench_growth, &bench_replay,     &bench_expand,
+    &bench_sizemix, &bench_fragment, &bench_large,   &bench_growth, &bench_survivors,  &bench_replay,
+    &bench_expand,
 };
 enum { KERNELS = sizeof kernels / sizeof kernels[0] };
 
@@ -178,6 +179,10 @@ int main(int argc, char **argv)
         &rehearsal); /* so that the first use of clock and counters does not fault in the measured part */
     bench_stop(&rehearsal, 0);
     kernel->run(&o, &result);
+    if (result.counts_locks) {
+        bench_extra(&result, "shared_locks", result.shared_locks);
+        bench_extra(&result, "slow_paths", result.slow_paths);
+    }
     size_t peak_kib = bench_peak_rss_kib(), rss_kib = bench_rss_kib();
     print_result(kernel, &o, &result, peak_kib > rss_kib ? peak_kib : rss_kib, rss_kib);
     return 0;

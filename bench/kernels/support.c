@@ -8,7 +8,9 @@
  */
 #define _GNU_SOURCE 1
 #include "bench.h"
+#include "include/pyalloc.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -40,8 +42,22 @@ uint64_t bench_minor_faults(void)
     return (uint64_t)usage.ru_minflt;
 }
 
+/* Adds what was counted so far, times sign; nothing where malloc is not pyalloc's. */
+static void count_locks(bench_result *result, int sign)
+{
+    static pa_snapshot s; /* some 10 KiB */
+    void (*read_snapshot)(pa_snapshot *) = (void (*)(pa_snapshot *))(uintptr_t)dlsym(RTLD_DEFAULT, "pa_read_snapshot");
+    if (read_snapshot == NULL)
+        return;
+    read_snapshot(&s);
+    result->counts_locks = true;
+    result->shared_locks += sign * (long long)(s.mem.mheap_lock_acquisitions + s.central_lock_acquisitions);
+    result->slow_paths += sign * (long long)s.slow_path_entries;
+}
+
 void bench_start(bench_result *result)
 {
+    count_locks(result, -1);
     result->start_faults = bench_minor_faults();
     result->start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     result->start_ns = bench_now_ns();
@@ -53,6 +69,7 @@ void bench_stop(bench_result *result, uint64_t ops)
     result->cpu_ns += clock_ns(CLOCK_PROCESS_CPUTIME_ID) - result->start_cpu_ns;
     result->minor_faults += bench_minor_faults() - result->start_faults;
     result->ops += ops;
+    count_locks(result, 1);
 }
 
 void bench_extra(bench_result *result, const char *name, long long value)

@@ -101,6 +101,10 @@
     COUNT("/pyalloc/limit/exceeded:events", true, s->scavenge.over_limit_count, \
           "Times that the heap was over its limit and had nothing to give back.") \
     COUNT("/pyalloc/heap/lock:acquisitions", true, s->mem.mheap_lock_acquisitions, "Times mheap's lock was taken.") \
+    COUNT("/pyalloc/central/lock:acquisitions", true, s->central_lock_acquisitions, \
+          "Times the central lock of a size class was taken.") \
+    COUNT("/pyalloc/threads/slow-paths:calls", true, s->slow_path_entries, \
+          "Times threads entered their slow paths, each under a lock of its own.") \
     COUNT("/pyalloc/spans/allocated:spans", true, s->mem.spans_allocated, "Spans ever made.") \
     COUNT("/pyalloc/spans/freed:spans", true, s->mem.spans_freed, "Spans ever given back.") \
     COUNT("/pyalloc/threads:threads", false, s->mem.threads, "Threads that have a cache.")

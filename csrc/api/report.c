@@ -219,14 +219,19 @@ static void read_collector_racy(const objects *o, pa_snapshot *out)
 {
     pa_heap *h = &pa_the_heap;
     uint64_t spare_handles = 0;
-    for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all)
+    for (pa_proc *p = __atomic_load_n(&pa_the_procs.all, __ATOMIC_ACQUIRE); p; p = p->next_all) {
         spare_handles += pa_racy_load(&__atomic_load_n(&p->cache.gc, __ATOMIC_ACQUIRE)->free_handle_count);
+        out->slow_path_entries += pa_racy_load(&p->cache.slow.acquisitions);
+    }
     out->gc.handles = less(pa_racy_load(&pa_the_roots.handle_count), spare_handles);
     out->gc.weak_handles = pa_racy_load(&h->specials.weaks.inuse_count);
     out->gc.heap_live_bytes = atomic_load_explicit(&h->managed_live_bytes, memory_order_relaxed);
     out->gc.mode = atomic_load(&pa_the_gc.mode);
     out->gc.phase = atomic_load(&pa_the_gc.phase);
     out->cleanups_taken = pa_racy_load(&h->specials.taken_total);
+    for (unsigned kind = 0; kind < PA_SPAN_KINDS; kind++)
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+            out->central_lock_acquisitions += pa_racy_load(&h->central[kind][c].lock.acquisitions);
     out->cleanups_queued = pa_racy_load(&h->specials.queued_total);
     out->gc.total_alloc_bytes = o->managed_alloc_bytes;
     out->managed_live_bytes = o->managed_alloc_bytes - o->managed_freed_bytes;

@@ -358,6 +358,8 @@ typedef struct pa_snapshot {
     uint64_t managed_live_bytes;                                   /* allocated and not swept */
     uint64_t scan_heap_bytes, scan_frame_bytes, scan_global_bytes; /* looked at by the last cycle */
     uint64_t cleanups_queued, cleanups_taken;                      /* count, ever */
+    uint64_t central_lock_acquisitions;                            /* count, ever, of all size classes' locks */
+    uint64_t slow_path_entries;                                    /* count, ever, under each thread's own lock */
     pa_scavenge_stats scavenge;                                    /* read a moment after the rest */
 } pa_snapshot;
 

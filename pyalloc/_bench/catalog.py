@@ -128,6 +128,28 @@ def _kernels() -> List[Workload]:
     ]
 
 
+def dropin() -> List[Workload]:
+    """What the drop-in bars measure beside all tests: growth by doubling, bursts that leave survivors, threads."""
+    many = {"threads": 64}
+    return [
+        Workload("growth-256m", "growth", {"size": 64 * KIB, "size-max": 256 * MIB, "live": 1, "order": "double"}, 26,
+                 "one array doubling from 64 KiB to 256 MiB, twice"),
+        Workload("survivors-phase", "survivors", {"order": "phase"}, 1, "a burst, the first tenth survives"),
+        Workload("survivors-20000", "survivors", {"order": "random", "size": 20_000, "size-max": 20_000}, 1,
+                 "20,000-byte blocks, a random tenth survives"),
+        Workload("survivors-random", "survivors", {"order": "random"}, 1, "16 to 1024 bytes, a random tenth survives"),
+        Workload("churn-1t", "sizemix", {}, 6_000_000, "independent churn, one thread"),
+        Workload("churn-2t", "sizemix", {"threads": 2}, 12_000_000, "the same in two threads, twice the work"),
+        Workload("locks-sizemix", "sizemix", many, 12_800_000, "64 threads, blocks up to 8 KiB"),
+        Workload("locks-threadtest", "threadtest", many, 12_800_000, "64 threads with nothing in common"),
+        Workload("locks-larson", "larson", many, 6_400_000, "64 threads, replacing blocks of others"),
+        Workload("locks-large", "large", {"size": 64 * KIB, "size-max": MIB, "live": 2, **many}, 64_000,
+                 "64 threads, 64 KiB to 1 MiB"),
+        Workload("locks-huge", "large", {"size": 2 * MIB, "size-max": 8 * MIB, "live": 1, **many}, 3_200,
+                 "64 threads, 2 to 8 MiB"),
+    ]
+
+
 def traces() -> List[Workload]:
     """One replay for each shipped trace."""
     found = []

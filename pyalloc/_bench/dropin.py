@@ -1,9 +1,10 @@
-"""``python -m pyalloc bench --dropin``: bars of the drop-in malloc on whole programs.
+"""``python -m pyalloc bench --dropin``: bars of the drop-in malloc, on whole programs and on the kernels.
 
 Programs run under each allocator in turn, started by ``starter.c``; their output must be that of glibc's
-run.  Measured so far: whole programs (time, peak RSS), and the time to start ``true`` against an empty
-library.  Not measured: the RSS of programs as small as ``true``, because ru_maxrss never falls below the
-starter's own (about 1.2 MiB, see ``starter.c``); the programs' peaks are well above that.
+run.  The kernels and recorded programs of ``bench`` are measured in the same rounds, and all of them make
+one geometric mean; ``dropin_kernels`` has clauses of its own.  Not measured: servers, and the RSS of
+programs as small as ``true`` (ru_maxrss never falls below the starter's own, about 1.2 MiB;
+tests/preload/test_small_programs.py measures it another way).
 A clause that cannot be measured here is skipped, and said to be.
 """
 
@@ -16,14 +17,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from pyalloc._bench import allocators, report, runner, stats
+from pyalloc._bench import allocators, catalog, dropin_kernels, report, runner, stats
 from pyalloc._bench.allocators import OURS, Allocator, BenchError
 
 TRUE_TIMES = 200
-STARTUP = "startup"
+STARTUP, KERNELS = "startup", "kernels"
 TIMEOUT_S = 120
 
 
@@ -74,6 +76,28 @@ _NODE = "let m = {}; for (let i = 0; i < 300000; i++) m['k' + i] = [i];" \
     "console.log(JSON.parse(JSON.stringify(m)).k7[0])"
 
 
+def _history(commits: int) -> bytes:
+    """A repository as git's fast-import reads it: files that change line by line."""
+    parts = []
+    for number in range(commits):
+        name, lines = f"file{number % 40}.c", [f"int f{i}(void) {{ return {i * (1 + number // 40 * (i % 7 == 0))}; }}\n"
+                                               for i in range(200)]
+        body = "".join(lines).encode()
+        parts.append(b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 2\nc\nM 100644 inline %s\ndata %d\n%s\n"
+                     % (1_700_000_000 + number, name.encode(), len(body), body))
+    return b"".join(parts)
+
+
+def repository(folder: Path) -> Path:
+    """A git repository, the same each time; nothing is made where there is no git."""
+    where = folder / "repository"
+    if shutil.which("git") is not None:
+        subprocess.run(["git", "init", "-q", "-b", "main", str(where)], check=True, capture_output=True)
+        subprocess.run(["git", "-C", str(where), "fast-import", "--quiet"], input=_history(1200), check=True,
+                       capture_output=True)
+    return where
+
+
 def programs(folder: Path) -> List[Program]:
     """The programs, with their inputs written to *folder*."""
     (folder / "in.c").write_text("".join(_C_PART % (i, i % 9 + 1, i, i, i % 9 + 1) for i in range(900)))
@@ -87,6 +111,8 @@ def programs(folder: Path) -> List[Program]:
         Program("perl", ["perl", "-e", _PERL], "apt-get install perl"),
         Program("python", [sys.executable, "-S", str(folder / "in.py")], "install CPython"),
         Program("sort", ["sort", "--parallel=1", str(folder / "in.txt")], "apt-get install coreutils"),
+        Program("git", ["git", "-C", str(repository(folder)), "log", "-p", "--stat", "-M", "main"],
+                "apt-get install git"),
         Program("node", ["node", "-e", _NODE], "apt-get install nodejs"),
     ]
 
@@ -163,28 +189,41 @@ def _row(text: str, values: Sequence[float], bound: float) -> Row:
     return Row(text, stats.summarize(values) if values else None, bound)
 
 
-def program_rows(samples: Samples) -> List[Row]:
-    if not samples:
-        return []
-    peers = [name for name in next(iter(samples.values())) if name != OURS]
-    means = {}
-    for peer in peers:
-        medians = [stats.summarize([s[0] for s in by[peer]]).median for by in samples.values()]
-        means[peer] = stats.geometric_mean(medians)
-    best = min(means, key=lambda name: means[name])
-    rows = [_row(f"programs: time / best single peer ({best})", ratios(samples, best, 0), 0.97)]
-    rows.append(_row("programs: time / glibc", ratios(samples, "glibc", 0), 0.80))
+def _best(samples: Samples, peers: Sequence[str]) -> str:
+    """The peer with the lowest geometric mean of its medians."""
+    def mean(peer: str) -> float:
+        return stats.geometric_mean(stats.summarize([s[0] for s in by[peer]]).median for by in samples.values())
+
+    return min(peers, key=mean)
+
+
+def _worst(samples: Samples, peers: Sequence[str]) -> Tuple[str, List[float]]:
+    """The test in which we are slowest against the median peer, and the ratios. mimalloc counts once there."""
+    middle_peers = [peer for peer in peers if peer != "mimalloc-nothp"]
     worst: List[Tuple[float, str, List[float]]] = []
     for name, by in samples.items():
-        middle = [stats.summarize(column).median for column in zip(*([s[0] for s in by[p]] for p in peers))]
+        middle = [stats.summarize(column).median for column in zip(*([s[0] for s in by[p]] for p in middle_peers))]
         found = stats.paired_ratios([s[0] for s in by[OURS]], middle)
         worst.append((stats.summarize(found).median, name, found))
     _, name, found = max(worst)
-    rows.append(_row(f"worst program ({name}): time / median peer", found, 1.15))
-    rows.append(_row("programs: peak RSS / glibc", ratios(samples, "glibc", 1), 1.08))
+    return name, found
+
+
+def rows_of(samples: Samples, what: str) -> List[Row]:
+    """Time and peak RSS of these tests, all peers."""
+    if not samples:
+        return []
+    peers = [name for name in next(iter(samples.values())) if name != OURS]
+    best = _best(samples, peers)
+    name, worst = _worst(samples, peers)
     nothp = ratios(samples, "mimalloc-nothp", 1) if "mimalloc-nothp" in peers else []
-    rows.append(_row("programs: peak RSS / mimalloc-nothp", nothp, 0.85))
-    return rows
+    return [
+        _row(f"{what}: time / best single peer ({best} of {', '.join(peers)})", ratios(samples, best, 0), 0.97),
+        _row(f"{what}: time / glibc", ratios(samples, "glibc", 0), 0.80),
+        _row(f"{what}, the worst ({name}): time / median peer", worst, 1.15),
+        _row(f"{what}: peak RSS / glibc", ratios(samples, "glibc", 1), 1.08),
+        _row(f"{what}: peak RSS / mimalloc-nothp", nothp, 0.85),
+    ]
 
 
 def startup_rows(by: Mapping[str, Sequence[Tuple[float, float]]]) -> List[Row]:
@@ -206,6 +245,29 @@ def cells(rows: Sequence[Row]) -> List[List[report.Cell]]:
     return made
 
 
+def _kernel_tests(wanted: Sequence[str], known: Sequence[str]) -> List[catalog.Workload]:
+    """Kernels, traces and the drop-in's own workloads that *wanted* names, or all."""
+    there = [*catalog.all_tests(), *catalog.dropin()]
+    names = {test.name for test in there}
+    unknown = [word for word in wanted if word not in names and word not in known]
+    if unknown:
+        listed = ", ".join([*known, *sorted(names)])
+        raise BenchError(f"--only: no such clause or program: {', '.join(unknown)} (there are: {listed})")
+    return there if not wanted or KERNELS in wanted else [test for test in there if test.name in wanted]
+
+
+def measure_programs(chosen: Sequence[Program], found: Sequence[Allocator], starter: Path, folder: Path, number: int,
+                     samples: Samples) -> None:
+    """One round of the programs, added to *samples*."""
+    for at, program in enumerate(chosen):
+        outputs: Dict[str, bytes] = {}
+        for one in runner.rotated(found, number + at):
+            samples[program.name][one.name].append(start(starter, one, program.command, folder / "out"))
+            outputs[one.name] = (folder / "out").read_bytes()
+        for other, got in outputs.items():
+            check_output(program.name, other, outputs["glibc"], got)
+
+
 def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str], peers: Optional[str] = None) -> int:
     """Measures, prints; 0 all met, 1 a clause is not met."""
     found, missing = allocators.find()
@@ -214,45 +276,43 @@ def run(rounds: int, only: Optional[Sequence[str]], target: Optional[str], peers
         raise BenchError("--peers: glibc must be among them; the programs' output is compared with its run")
     wanted = [word for item in only or [] for word in item.split(",")]
     notes = [f"{name} is not installed, skipped; to get it: {hint}" for name, hint in missing.items()]
-    with tempfile.TemporaryDirectory(prefix="pyalloc-dropin-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyalloc-dropin-")))
         listed = programs(folder)
-        unknown = [word for word in wanted if word not in [STARTUP, *(p.name for p in listed)]]
-        if unknown:
-            known = ", ".join([STARTUP, *(p.name for p in listed)])
-            raise BenchError(f"--only: no such clause or program: {', '.join(unknown)} (there are: {known})")
+        tests = _kernel_tests(wanted, [STARTUP, KERNELS, *(p.name for p in listed)])
         starter = build(folder, "starter", Path(__file__).with_name("starter.c").read_text())
         empty = Allocator("empty", str(build(folder, "empty.so", "", "-shared", "-fPIC")))
         samples: Samples = {}
         startup: Dict[str, List[Tuple[float, float]]] = {}
         chosen = [p for p in listed if not wanted or p.name in wanted]
+        for program in [p for p in chosen if shutil.which(p.command[0]) is None]:
+            notes.append(f"{program.name} is not installed, skipped; to get it: {program.hint}")
+            chosen.remove(program)
         for program in chosen:
-            if shutil.which(program.command[0]) is None:
-                notes.append(f"{program.name} is not installed, skipped; to get it: {program.hint}")
-                continue
             for one in found:
                 check_preload(starter, one, program, folder)
             samples[program.name] = {one.name: [] for one in found}
+        jobs = runner.prepare(stack, runner.kernels_path(), tests, 1.0) if tests else []
+        results = runner.Results(tests, found)
         for number in range(rounds):
-            for at, program in enumerate(p for p in chosen if p.name in samples):
-                outputs: Dict[str, bytes] = {}
-                for one in runner.rotated(found, number + at):
-                    figures = start(starter, one, program.command, folder / "out")
-                    samples[program.name][one.name].append(figures)
-                    outputs[one.name] = (folder / "out").read_bytes()
-                for other, got in outputs.items():
-                    check_output(program.name, other, outputs["glibc"], got)
+            print(f"round {number + 1} of {rounds} ...", file=sys.stderr, flush=True)
+            measure_programs(chosen, found, starter, folder, number, samples)
+            runner.run_round(runner.kernels_path(), jobs, results, number)
             if not wanted or STARTUP in wanted:
                 for one in runner.rotated([*found, empty], number):
                     figures = start(starter, one, ["true"], folder / "out", TRUE_TIMES)
                     startup.setdefault(one.name, []).append(figures)
-    rows = program_rows(samples) + (startup_rows(startup) if startup else [])
+    own_clauses = {test.name for test in catalog.dropin()}
+    together = {**samples, **dropin_kernels.samples(results, [t.name for t in tests if t.name not in own_clauses])}
+    rows = rows_of(together, "all tests") if len(together) > len(samples) else []
+    rows += rows_of(samples, "programs") + (startup_rows(startup) if startup else [])
+    rows += [_row(*clause) for clause in dropin_kernels.clauses(results)]
     for note in notes:
         print(note, file=sys.stderr)
     if target != "-":
         report.print_table("Drop-in", ["clause", "figure", "bound", "met?", "quartiles"], cells(rows), 1)
     if target:
-        value: Dict[str, Any] = {"samples": samples, "startup": startup, "rows": [
+        value: Dict[str, Any] = {"samples": samples, "startup": startup, "kernels": runner.as_json(results), "rows": [
             {"clause": r.clause, "bound": r.bound, "met": r.met,
              "measured": None if r.summary is None else r.summary.as_dict()} for r in rows]}
         report.emit_json(target, value)

@@ -210,6 +210,14 @@ def run_rounds(
     return results
 
 
+def run_round(program: Path, jobs: Sequence[Job], results: Results, number: int) -> None:
+    """One more round of all jobs under all allocators of *results*, in an order that depends on *number*."""
+    results.begin_round()
+    for at, job in enumerate(jobs):
+        for allocator in rotated(results.allocators, number + at):
+            results.put(job.test.name, allocator.name, measure(program, job.arguments, allocator))
+
+
 def as_json(results: Results) -> List[Mapping[str, Any]]:
     """Each test with all its samples and the summaries of its ratios."""
     rows: List[Mapping[str, Any]] = []

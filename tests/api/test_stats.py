@@ -299,6 +299,8 @@ MOVES = {
     "/pyalloc/limit/backed:bytes": (lambda: empty(MIB), UP),
     "/pyalloc/limit/exceeded:events": (lambda: with_limit_near(MIB, lambda: empty(80 * MIB)), UP),
     "/pyalloc/heap/lock:acquisitions": (lambda: empty(MIB), UP),
+    "/pyalloc/central/lock:acquisitions": (keep_many_and_collect, UP),
+    "/pyalloc/threads/slow-paths:calls": (lambda: [empty(100) for _ in range(5000)], UP),
     "/pyalloc/spans/allocated:spans": (lambda: empty(MIB), UP),
     "/pyalloc/spans/freed:spans": (burst_and_release, UP),
     "/pyalloc/threads:threads": (stand_in_a_thread, UP),

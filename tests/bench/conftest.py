@@ -36,7 +36,7 @@ def kernels(tmp_path_factory) -> Path:
         pytest.fail("no C compiler: install gcc, the README asks for one")
     target = tmp_path_factory.mktemp("kernels") / "kernels"
     sources = sorted(str(path) for path in (ROOT / "bench" / "kernels").glob("*.c"))
-    flags = ["-O2", "-pthread", "-Wall", "-Wextra", "-Werror", "-fno-builtin"]
+    flags = ["-O2", "-pthread", "-Wall", "-Wextra", "-Werror", "-fno-builtin", f"-I{ROOT / 'csrc'}"]
     subprocess.run([*COMPILER, *flags, *sources, "-o", str(target), "-ldl"], check=True)
     return target
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyalloc._bench import allocators, dropin
+from pyalloc._bench import allocators, catalog, dropin, dropin_kernels, runner
 from pyalloc._bench.allocators import BenchError
 
 INVENTED = {
@@ -18,12 +18,58 @@ INVENTED = {
 
 
 def test_geometric_means_best_peer_and_worst_program():
-    best, glibc, worst, rss, nothp = dropin.program_rows(INVENTED)
-    assert "(mimalloc)" in best.clause and best.summary.median == pytest.approx(2.0) and best.met == "NO"
+    best, glibc, worst, rss, nothp = dropin.rows_of(INVENTED, "programs")
+    assert "(mimalloc of glibc, mimalloc)" in best.clause
+    assert best.summary.median == pytest.approx(2.0) and best.met == "NO"
     assert glibc.summary.median == pytest.approx(1.0)
     assert "(b)" in worst.clause and worst.summary.median == pytest.approx(8 / 3)
     assert rss.summary.median == pytest.approx(1.1)
     assert nothp.summary is None and nothp.met == "skipped"
+
+
+class Round:
+    """Results of invented figures: test -> allocator -> fields of each round."""
+
+    def __init__(self, figures):
+        self.results = runner.Results([catalog.Workload(name, "", {}, 1, "") for name in figures],
+                                      [allocators.Allocator(one, None) for one in ("pyalloc", "glibc", "jemalloc")])
+        self.results.begin_round()
+        for test, by in figures.items():
+            for who, sample in by.items():
+                self.results.put(test, who, sample)
+
+    def clauses(self):
+        return {text: (values, bound) for text, values, bound in dropin_kernels.clauses(self.results)}
+
+
+def test_clauses_of_the_kernels():
+    held = {"pyalloc": {"held_kib": 30}, "glibc": {"held_kib": 40}, "jemalloc": {"held_kib": 20}}
+    churn = {"pyalloc": 10.0, "glibc": 12.0, "jemalloc": 16.0}
+    got = Round({
+        "survivors-phase": {"pyalloc": {"rss_over_live_percent": 150}},
+        "survivors-random": held,
+        "churn-1t": {who: {"ns_per_op": ns} for who, ns in churn.items()},
+        "churn-2t": {who: {"ns_per_op": ns} for who, ns in (("pyalloc", 6.25), ("glibc", 12.0), ("jemalloc", 8.0))},
+        "locks-larson": {"pyalloc": {"shared_locks": 40, "ops": 10_000}},
+        "locks-huge": {"pyalloc": {"shared_locks": 40, "ops": 10}},
+        "growth-256m": {"pyalloc": {"ns_per_op": 1.0, "peak_rss_kib": 3},
+                        "glibc": {"ns_per_op": 2.0, "peak_rss_kib": 2}},
+    }).clauses()
+    assert got["5 s after a burst, the first tenth survives: RSS / live bytes"] == ([1.5], 1.3)
+    assert got["the same, a random tenth of small blocks: RSS / best peer (jemalloc)"] == ([1.5], 1.05)
+    values, bound = got["speed-up from one thread to two: best peer (jemalloc) / ours"]
+    assert values == [pytest.approx(2.0 / 1.6)] and bound == pytest.approx(1 / 0.97)
+    assert got["locks-larson: shared locks taken / 1,000 operations"] == ([4.0], 5)
+    assert got["locks-huge: shared locks taken / operation"] == ([4.0], 2)
+    assert got["doubling to 256 MiB: time / glibc"] == ([0.5], 1.1)
+    assert got["doubling to 256 MiB: peak RSS / glibc"] == ([1.5], 1.1)
+
+
+def test_a_kernel_alone(tmp_path):
+    done = command("--only", "locks-huge", "--rounds", "1", "--peers", "glibc", "--json", str(tmp_path / "out"))
+    assert done.returncode in (0, 1), done.stderr
+    (row,) = json.loads((tmp_path / "out").read_text())["rows"]
+    assert row["clause"].startswith("locks-huge") and row["measured"]["median"] > 0
 
 
 def test_startup_is_judged_against_an_empty_library_and_mimalloc():
