@@ -32,8 +32,9 @@ static struct {
 
 PA_EXPORT int pa_trace_start(size_t nbytes)
 {
-    pa_proc_attach(); /* the fork handlers must be there */
-    return pa_trace_open(nbytes);
+    int error = pa_trace_open(nbytes); /* first: if this is what makes the heap, that is recorded */
+    pa_proc_attach();                  /* the fork handlers must be there */
+    return error;
 }
 
 PA_EXPORT bool pa_trace_stop(void)

@@ -268,7 +268,8 @@ def test_run_with_a_trace(tmp_path):
 
 
 def test_a_file_a_process(tmp_path):
-    result = run("--trace", str(tmp_path / "t-%p.json"), "--", "sh", "-c", "sort /dev/null; exit 3")
+    twice = "import subprocess, sys; subprocess.run(['sort', '/dev/null']); sys.exit(3)"
+    result = run("--trace", str(tmp_path / "t-%p.json"), "--", sys.executable, "-c", twice)
     assert result.returncode == 3
     paths = sorted(tmp_path.iterdir())
     assert len(paths) == 2

@@ -95,6 +95,8 @@ static void storm(int argc, char **argv)
     long threads = option(argc, argv, "threads", 4), rounds = option(argc, argv, "rounds", 40);
     pthread_t ids[64], racers[2];
     uint64_t lost;
+    enter(); /* the fork handlers are there from here on */
+    pa_leave();
     for (long i = 0; i < threads; i++)
         ids[i] = start(work, (void *)i);
     for (int i = 0; i < 2; i++)
