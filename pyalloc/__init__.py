@@ -149,6 +149,7 @@ __all__ = [
     "set_madvdontneed",
     "set_memory_limit",
     "size_classes",
+    "trace",
     "uint16",
     "uint32",
     "uint64",
@@ -158,6 +159,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pyalloc import preload as preload
+    from pyalloc._trace import trace as trace
 
     lib: Any
     ffi: Any
@@ -173,6 +175,9 @@ def __getattr__(name: str) -> Any:
         return globals()[name]
     if name == "preload":
         return importlib.import_module("pyalloc.preload")
+    if name == "trace":
+        globals()[name] = importlib.import_module("pyalloc._trace").trace
+        return globals()[name]
     raise AttributeError(f"module 'pyalloc' has no attribute {name!r}")
 
 

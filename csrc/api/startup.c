@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "api/summary.h"
+#include "api/trace.h"
 #include "base/options.h"
 #include "gc/scavenge.h"
 #include "include/pyalloc.h"
@@ -52,6 +53,7 @@ static __attribute__((constructor)) void start(void)
         pa_limit_set(&pa_the_heap, (uint64_t)pa_the_options.memlimit);
     if (pa_the_options.background)
         pa_scavenge_enable();
+    pa_trace_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)
@@ -66,6 +68,7 @@ static __attribute__((destructor)) void finish(void)
 {
     if (pa_the_options.stats_at_exit && same_file(report.fd))
         pa_summary_write(report.fd, "statistics at exit");
+    pa_trace_at_exit();
 }
 
 PA_EXPORT bool pa_option(int index, pa_option_info *out)

@@ -26,6 +26,7 @@
     X(WORKBUF)           \
     X(MHEAP)             \
     X(OFFHEAP)           \
+    X(TRACE)             \
     X(LEAF)
 
 typedef enum pa_lock_rank {

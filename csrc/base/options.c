@@ -130,6 +130,10 @@ bool pa_option_value(const char *type, const char *text, int64_t *out)
         return parse_bytes(text, out);
     if (strcmp(type, "PERCENT") == 0)
         return parse_percent(text, out);
+    if (strcmp(type, "PATH") == 0) {
+        *out = (int64_t)(intptr_t)text;
+        return true;
+    }
     return parse_plain_number(text, out) && *out <= INT32_MAX;
 }
 

@@ -5,7 +5,8 @@
  * sees the defaults.  Nothing writes them afterwards, so they are read without any order.
  *
  * Types: BOOL 1/0 true/false yes/no on/off; MS milliseconds; COUNT a number; PERCENT a number or "off" (-1);
- * BYTES a number with an optional B, KiB, MiB, GiB or TiB, or "off" (INT64_MAX), as Go's GOMEMLIMIT.
+ * BYTES a number with an optional B, KiB, MiB, GiB or TiB, or "off" (INT64_MAX), as Go's GOMEMLIMIT; PATH any
+ * text, its address, in the environment until who uses it copies it.
  */
 #ifndef PA_OPTIONS_H
 #define PA_OPTIONS_H
@@ -25,7 +26,11 @@
     X(memlimit, "PYALLOC_MEMLIMIT", BYTES, INT64_MAX, "off", "GOMEMLIMIT",                                   \
       "soft limit of the memory that pyalloc uses: bytes, 512MiB, or off")                                   \
     X(gc_workers, "PYALLOC_GC_WORKERS", COUNT, 0, "0", NULL,                                                 \
-      "threads that may mark at once, 0: as many as there are processors")
+      "threads that may mark at once, 0: as many as there are processors")                                   \
+    X(trace, "PYALLOC_TRACE", PATH, 0, "", NULL,                                                             \
+      "write an execution trace to this file when the process exits (JSON for Perfetto); %p: process id")    \
+    X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \
+      "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */
 #define PA_DEBUG_KEYS(X)                                                                                     \

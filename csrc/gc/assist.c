@@ -14,6 +14,7 @@
 #include "base/yield.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
+#include "sys/trace.h"
 
 #define PIECE_BYTES ((int64_t)32 * 1024)       /* scan work a call, about 0.1 ms of random memory */
 enum { TRY_PIECES = 8, MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
@@ -56,7 +57,7 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     pa_marker m = {.work = &p->cache.gc->work,
                    .plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed))};
     PA_YIELD(ASSIST_MARK);
-    uint64_t before_ns = pa_clock_thread_cpu_ns();
+    uint64_t before_ns = pa_clock_thread_cpu_ns(), begin_ns = pa_trace_begin();
     atomic_fetch_add(&gc->active_markers, 1);
     pa_mark_drain(&m, (uint64_t)wanted);
     /* What is kept here nobody finds: markers would believe that all is done. */
@@ -66,6 +67,7 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     atomic_fetch_add_explicit(&gc->scanned_bytes, m.scanned_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&gc->marked_bytes, m.marked_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&gc->assist_cpu_ns, pa_clock_thread_cpu_ns() - before_ns, memory_order_relaxed);
+    pa_trace_end(PA_TRACE_ASSIST, begin_ns, m.scanned_bytes, 0, 0);
     return (int64_t)m.scanned_bytes;
 }
 
@@ -139,11 +141,13 @@ void pa_assist_wait(pa_proc *p, uint64_t nbytes)
             pa_world_poll(p);
             continue;
         }
+        uint64_t begin_ns = pa_trace_begin();
         atomic_fetch_add(&gc->waiting, 1);
         pa_world_leave(p);
         PA_YIELD(ASSIST_WAIT);
         pa_thread_wait(&gc->done_word, word, NAP_NS);
         pa_world_enter(p);
         atomic_fetch_sub(&gc->waiting, 1);
+        pa_trace_end(PA_TRACE_ASSIST_WAIT, begin_ns, 0, 0, 0);
     }
 }

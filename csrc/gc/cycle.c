@@ -26,6 +26,7 @@
 #include "include/pyalloc.h"
 #include "sys/clock.h"
 #include "sys/thread.h"
+#include "sys/trace.h"
 
 enum { TRIES = 4, PERIOD_SECONDS = 120 };
 
@@ -65,6 +66,8 @@ static uint64_t start_world(uint64_t since_ns)
 {
     pa_collector *gc = &pa_the_gc;
     uint64_t ns = pa_world_start() - since_ns;
+    if (pa_trace_is_on())
+        pa_trace_record(PA_TRACE_STOP, since_ns, ns, gc->stopping_ns, 0, 0);
     pa_lock_acquire(&gc->lock);
     gc->pause_ns[gc->pause_count % PA_PAUSE_HISTORY] = ns;
     gc->pause_end_unix_ns[gc->pause_count % PA_PAUSE_HISTORY] = pa_clock_unix_ns();
@@ -143,6 +146,7 @@ static void begin_marking_stw(pa_cycle_record *r, pa_marking marking)
     pa_pacer_start(&gc->pacer, gc->live_at_start);
     r->goal = gc->pacer.goal;
     pa_lock_release(&gc->lock);
+    pa_trace_note(PA_TRACE_HEAP, gc->live_at_start, r->goal, 0);
     set_phase(PA_PHASE_MARK);
 }
 
@@ -361,7 +365,7 @@ static unsigned wanted_markers(pa_gc_mode mode)
 static void sweep_in_background(bool hurry)
 {
     pa_collector *gc = &pa_the_gc;
-    uint64_t freed_bytes = 0;
+    uint64_t freed_bytes = 0, begin_ns = pa_sweep_is_done() ? 0 : pa_trace_begin();
     for (bool more = true; more && (hurry || !atomic_load_explicit(&gc->wanted, memory_order_relaxed));) {
         pa_world_gc_begin();
         more = pa_sweep_some(&freed_bytes);
@@ -369,6 +373,24 @@ static void sweep_in_background(bool hurry)
         if (!hurry)
             pa_thread_yield();
     }
+    pa_trace_end(PA_TRACE_SWEEP, begin_ns, freed_bytes, 0, 0);
+}
+
+/* Phases and stops follow one another without gaps, but for a few clock readings. */
+static void trace_cycle(const pa_cycle_record *r)
+{
+    if (!pa_trace_is_on())
+        return;
+    uint64_t mark_ns = r->start_ns + r->sweep_stop_ns, end_ns = mark_ns + r->mark_ns;
+    pa_trace_record(PA_TRACE_CYCLE, r->start_ns, pa_clock_now_ns() - r->start_ns, r->number, r->heap_marked, r->forced);
+    pa_trace_record(PA_TRACE_SWEEP_TERMINATION, r->start_ns, r->sweep_stop_ns, r->number, 0, 0);
+    pa_trace_record(PA_TRACE_MARK, mark_ns, r->mark_ns, r->number, r->background_cpu_ns, r->assist_cpu_ns);
+    pa_trace_record(PA_TRACE_MARK_TERMINATION, end_ns, r->mark_stop_ns, r->number, 0, 0);
+    pa_trace_note(PA_TRACE_HEAP, r->heap_marked, atomic_load_explicit(&pa_the_gc.goal_bytes, memory_order_relaxed),
+                  0);
+    pa_lock_acquire(&pa_the_heap.lock);
+    pa_release_trace_memory_locked(&pa_the_heap);
+    pa_lock_release(&pa_the_heap.lock);
 }
 
 static void run_cycle(bool forced, uint64_t forced_batch)
@@ -390,6 +412,7 @@ static void run_cycle(bool forced, uint64_t forced_batch)
             pa_thread_yield();
     }
     write_down(&r, forced_batch);
+    trace_cycle(&r);
     write_trace(&r);
     pa_lock_release(&gc->cycle_lock);
     atomic_fetch_add(&gc->done_word, 1);
@@ -497,6 +520,7 @@ void pa_gc_run_here(void)
 void pa_gc_run_forced(void)
 {
     pa_collector *gc = &pa_the_gc;
+    pa_trace_note(PA_TRACE_FORCED, 0, 0, 0);
     if (!ensure_driver()) {
         run_cycle(true, 0);
         notify_cleanups();

@@ -11,6 +11,7 @@
 #include "gc/gc.h"
 #include "heap/managed.h"
 #include "sys/thread.h"
+#include "sys/trace.h"
 
 enum { PIECE_PAGES = 64 };
 
@@ -110,9 +111,11 @@ void pa_sweep_pay(uint64_t span_bytes)
     uint64_t room = trigger > live ? trigger - live : 1, left = pa_racy_load(&sweep.pages_left), freed_bytes = 0;
     /* Keep pages swept in step with bytes allocated: left / room pages a byte. */
     uint64_t owed_pages = room > span_bytes ? (uint64_t)((double)left * (double)span_bytes / (double)room) : left;
+    uint64_t begin_ns = owed_pages ? pa_trace_begin() : 0;
     for (uint64_t paid = 0; paid < owed_pages && paid < 8 * PIECE_PAGES; paid += PIECE_PAGES)
         if (!pa_sweep_some(&freed_bytes))
-            return;
+            break;
+    pa_trace_end(PA_TRACE_SWEEP_ASSIST, begin_ns, freed_bytes, 0, 0);
 }
 
 void pa_sweep_reset_child(void)

@@ -17,6 +17,7 @@
 #include "base/poison.h"
 #include "heap/gcside.h"
 #include "heap/special.h"
+#include "sys/trace.h"
 #include "sys/vm.h"
 
 /* Where Go puts its first arena; growth continues upwards, so that arenas are contiguous. */
@@ -93,14 +94,18 @@ static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 
 static bool grow_locked(pa_heap *h, size_t npages)
 {
+    uint64_t begin_ns = pa_trace_begin();
     size_t nbytes = pa_round_up(npages << PA_PAGE_SHIFT, PA_ARENA_BYTES);
     uintptr_t hint = h->last_arena ? h->last_arena->base + PA_ARENA_BYTES : first_arena_hint;
     uintptr_t base = pa_vm_map_heap(hint, nbytes, PA_ARENA_BYTES);
     if (base == 0)
         return false;
     PA_POISON(base, nbytes);
-    if ((pa_space.table || reserve_window_locked(h, base)) && adopt_arenas_locked(h, base, nbytes))
+    if ((pa_space.table || reserve_window_locked(h, base)) && adopt_arenas_locked(h, base, nbytes)) {
+        pa_trace_end(PA_TRACE_GROW, begin_ns, nbytes, base, 0);
+        pa_release_trace_memory_locked(h);
         return true;
+    }
     PA_UNPOISON(base, nbytes);
     pa_vm_unmap((void *)base, nbytes);
     return false;
@@ -177,6 +182,7 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     pa_space_set(s, s);
     count_inuse(h, npages);
     atomic_fetch_add_explicit(&h->spans_allocated, 1, memory_order_relaxed);
+    pa_trace_note(PA_TRACE_SPAN_ALLOC, base, npages << PA_PAGE_SHIFT, 0);
     return s;
 }
 
@@ -347,6 +353,7 @@ static void unpublish(pa_heap *h, pa_span *s)
     pa_space_set(s, NULL);
     atomic_fetch_sub_explicit(&h->inuse_pages, s->npages, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->spans_freed, 1, memory_order_relaxed);
+    pa_trace_note(PA_TRACE_SPAN_FREE, s->base, pa_span_bytes(s), 0);
 }
 
 void pa_mheap_free_span(pa_heap *h, pa_span *s)

@@ -22,6 +22,7 @@
 #include "heap/gcside.h"
 #include "heap/mheap.h"
 #include "sys/clock.h"
+#include "sys/trace.h"
 #include "sys/vm.h"
 
 #define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
@@ -167,16 +168,42 @@ static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, 
     return released_bytes;
 }
 
+void pa_release_trace_memory_locked(const pa_heap *h)
+{
+    if (!pa_trace_is_on())
+        return;
+    uint64_t inuse_pages = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
+    uint64_t released_pages = h->pages.scavenged_pages, other_pages = inuse_pages + released_pages;
+    uint64_t all_pages = h->arena_count << (PA_ARENA_SHIFT - PA_PAGE_SHIFT);
+    uint64_t idle_pages = all_pages > other_pages ? all_pages - other_pages : 0;
+    pa_trace_note(PA_TRACE_MEMORY, inuse_pages << PA_PAGE_SHIFT, idle_pages << PA_PAGE_SHIFT,
+                  released_pages << PA_PAGE_SHIFT);
+}
+
+static void trace_release(pa_heap *h, uint64_t begin_ns, size_t heap_bytes, size_t metadata_bytes,
+                          pa_release_reason reason)
+{
+    if (begin_ns == 0)
+        return;
+    pa_trace_end(PA_TRACE_RELEASE, begin_ns, heap_bytes, metadata_bytes, reason);
+    pa_lock_acquire(&h->lock);
+    pa_release_trace_memory_locked(h);
+    pa_lock_release(&h->lock);
+}
+
 size_t pa_release_pages(pa_heap *h, size_t goal_bytes, pa_release_reason reason)
 {
-    size_t metadata_bytes = 0, dense_bytes = release_from_top(h, goal_bytes, DENSE_PAGES, reason, &metadata_bytes);
-    if (dense_bytes >= goal_bytes)
-        return dense_bytes;
-    return dense_bytes + release_from_top(h, goal_bytes - dense_bytes, 1, reason, &metadata_bytes);
+    uint64_t begin_ns = pa_trace_begin();
+    size_t metadata_bytes = 0, heap_bytes = release_from_top(h, goal_bytes, DENSE_PAGES, reason, &metadata_bytes);
+    if (heap_bytes < goal_bytes)
+        heap_bytes += release_from_top(h, goal_bytes - heap_bytes, 1, reason, &metadata_bytes);
+    trace_release(h, begin_ns, heap_bytes, metadata_bytes, reason);
+    return heap_bytes;
 }
 
 size_t pa_release_all(pa_heap *h)
 {
+    uint64_t begin_ns = pa_trace_begin();
     size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
     metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock);
     metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock);
@@ -184,6 +211,7 @@ size_t pa_release_all(pa_heap *h)
     pa_lock_acquire(&h->lock);
     h->release.metadata_bytes += metadata_bytes;
     pa_lock_release(&h->lock);
+    trace_release(h, begin_ns, heap_bytes, metadata_bytes, PA_RELEASE_ASKED);
     return heap_bytes + metadata_bytes;
 }
 
@@ -229,8 +257,10 @@ static void settle_locked(pa_heap *h)
 {
     pa_release *r = &h->release;
     bool over = pa_limit_backed_bytes_locked(h) > pa_limit_get(h);
-    if (over && !atomic_load_explicit(&r->over_limit, memory_order_relaxed))
+    if (over && !atomic_load_explicit(&r->over_limit, memory_order_relaxed)) {
         r->over_limit_count++;
+        pa_trace_note(PA_TRACE_OVER_LIMIT, pa_limit_get(h), pa_limit_backed_bytes_locked(h), 0);
+    }
     atomic_store_explicit(&r->over_limit, over, memory_order_relaxed);
 }
 

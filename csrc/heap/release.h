@@ -64,6 +64,9 @@ pa_release_method pa_release_get_method(const struct pa_heap *h);
 /* Do [base, base + nbytes), which are all marked as released, read zero? */
 bool pa_release_reads_zero(const struct pa_heap *h, uintptr_t base, size_t nbytes);
 
+/* A sample of what is in use, free and released, while there is a trace. mheap's lock held. */
+void pa_release_trace_memory_locked(const struct pa_heap *h);
+
 /* ---- The limit ---- */
 
 /* nbytes; UINT64_MAX: none. Takes effect with the next allocation. */

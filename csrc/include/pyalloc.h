@@ -29,11 +29,11 @@ const char *pa_version(void);
 
 typedef struct pa_option_info {
     const char *name;         /* the variable; PYALLOC_DEBUG=key for the keys of that list */
-    const char *type;         /* BOOL, MS, PERCENT (off is -1), BYTES (off is INT64_MAX) or NUMBER */
+    const char *type;         /* BOOL, MS, PERCENT (off is -1), BYTES (off is INT64_MAX), NUMBER or PATH */
     const char *default_text;
     const char *source;       /* the variable that set it, or "default" */
     const char *doc;
-    int64_t value;
+    int64_t value;            /* PATH: address of the text, 0 for none */
 } pa_option_info;
 
 /* Fills *out for option index, 0 and up; false behind the last. The strings are static. */
@@ -393,6 +393,60 @@ typedef struct pa_metric_value {
 bool pa_metric(int index, pa_metric_info *out);
 /* Its value in a snapshot; false behind the last. */
 bool pa_metric_of(const pa_snapshot *snapshot, int index, pa_metric_value *out);
+
+/* ---- Execution trace: what happened when ---------------------------------------------------------------
+ *
+ * Events go to rings that overwrite the oldest. Times are CLOCK_MONOTONIC's. What it costs while it is off: a
+ * predictable branch at slow paths; nothing on fast ones.
+ */
+
+/* Arguments stand behind each kind; bytes unless said. With a duration but where it says "instant". */
+typedef enum pa_trace_kind {
+    PA_TRACE_CYCLE,             /* one collection: its number, bytes marked, 1 when it was forced */
+    PA_TRACE_SWEEP_TERMINATION, /* its phases: number of the cycle */
+    PA_TRACE_MARK,              /* number of the cycle, ns of processor time in the background, and of assists */
+    PA_TRACE_MARK_TERMINATION,  /* number of the cycle */
+    PA_TRACE_SWEEP,             /* all that the collector swept at a time: freed */
+    PA_TRACE_STOP,              /* the world stands: ns until every thread stood */
+    PA_TRACE_ASSIST,            /* an allocating thread marks: bytes scanned */
+    PA_TRACE_ASSIST_WAIT,       /* an allocating thread waits for the cycle to end */
+    PA_TRACE_SWEEP_ASSIST,      /* an allocating thread sweeps before it takes a span: freed */
+    PA_TRACE_RELEASE,           /* free pages to the operating system: heap memory, metadata, who (0 background thread,
+                                   1 slow path in time, 2 memory limit, 3 asked for) */
+    PA_TRACE_GROW,              /* arenas from the operating system: bytes, address */
+    PA_TRACE_SPAN_ALLOC,        /* instant: address, bytes */
+    PA_TRACE_SPAN_FREE,         /* instant: address, bytes */
+    PA_TRACE_FORCED,            /* instant: somebody asked for a collection */
+    PA_TRACE_OVER_LIMIT,        /* instant: over the memory limit after everything free was released: limit, backed */
+    PA_TRACE_MEMORY,            /* sample: pages in use, free and backed, released */
+    PA_TRACE_HEAP,              /* sample of the managed heap: live, goal (UINT64_MAX: none) */
+    PA_TRACE_KINDS
+} pa_trace_kind;
+
+typedef struct pa_trace_event {
+    uint64_t time_ns;           /* when it began; CLOCK_MONOTONIC */
+    uint64_t duration_ns;
+    uint32_t thread;            /* id of the thread that recorded it, as gettid(2) */
+    uint32_t kind;              /* pa_trace_kind */
+    uint64_t args[3];
+} pa_trace_event;
+
+/* Starts recording into rings of nbytes together: 64 bytes an event, rounded down to a power of two a ring; an
+ * eighth is for all that is rare, the rest for spans and assists. What an earlier trace holds is forgotten. 0, or
+ * EBUSY (it is on), EINVAL (below 8 KiB, above 4 GiB), ENOMEM. A fork child starts without a trace. */
+int pa_trace_start(size_t nbytes);
+/* Stops recording; the events stay until the next start or pa_trace_discard. False when it was not on. */
+bool pa_trace_stop(void);
+/* Forgets the events and gives their memory back; nothing happens while tracing is on. */
+void pa_trace_discard(void);
+/* At most this many events can be there. */
+size_t pa_trace_capacity_events(void);
+/* Copies up to capacity events, by the time they began, outer ones first; returns how many. *lost (may be NULL): those
+ * recorded and not copied. On or off; events that are just being written are left out. */
+size_t pa_trace_read(pa_trace_event *out, size_t capacity, uint64_t *lost);
+/* Writes the same as Chrome trace-event JSON, which Perfetto opens (ui.perfetto.dev, chrome://tracing). 0, or the errno
+ * of write(2), or ENOMEM for the copy of the events. */
+int pa_trace_write(int fd);
 
 /* ---- Heap map: every page of every arena -------------------------------------------------------------- */
 

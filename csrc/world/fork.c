@@ -20,6 +20,7 @@
 #include "base/poison.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
+#include "sys/trace.h"
 #include "world/proc.h"
 #include "world/roots.h"
 
@@ -34,16 +35,8 @@ static pa_proc *next_proc_above(const pa_proc *below)
     return best;
 }
 
-static void prepare(void)
+static void lock_heap(pa_heap *h)
 {
-    pa_heap *h = &pa_the_heap;
-    pa_lock_acquire(&pa_the_procs.lock);
-    pa_lock_acquire(&pa_the_procs.orphan_lock);
-    for (pa_proc *p = next_proc_above(NULL); p; p = next_proc_above(p))
-        pa_lock_acquire(&p->cache.slow);
-    pa_lock_acquire(&pa_the_roots.lock);
-    if (!h->initialised)
-        return;
     pa_lock_acquire(&h->specials.lock);
     pa_lock_acquire(&h->decay.lock);
     for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
@@ -51,6 +44,18 @@ static void prepare(void)
             pa_lock_acquire(&h->central[k][c].lock);
     pa_lock_acquire(&h->lock);
     pa_lock_acquire(&h->offheap.lock);
+}
+
+static void prepare(void)
+{
+    pa_lock_acquire(&pa_the_procs.lock);
+    pa_lock_acquire(&pa_the_procs.orphan_lock);
+    for (pa_proc *p = next_proc_above(NULL); p; p = next_proc_above(p))
+        pa_lock_acquire(&p->cache.slow);
+    pa_lock_acquire(&pa_the_roots.lock);
+    if (pa_the_heap.initialised)
+        lock_heap(&pa_the_heap);
+    pa_trace_fork_prepare();
 }
 
 static void release_all(void (*release)(pa_lock *))
@@ -79,6 +84,7 @@ static void unlock(pa_lock *l)
 
 static void parent(void)
 {
+    pa_trace_fork_parent();
     release_all(unlock);
 }
 
@@ -195,6 +201,7 @@ static void mark_own_bins(pa_mcache *owner)
 static void child(void)
 {
     pa_heap *h = &pa_the_heap;
+    pa_trace_fork_child();
     release_all(pa_lock_reset_child);
     if (!h->initialised)
         return;

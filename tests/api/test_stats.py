@@ -483,3 +483,22 @@ def test_asdict_and_pickle():
     stats = pyalloc.read_mem_stats()
     again = pickle.loads(pickle.dumps(stats))
     assert dataclasses.asdict(again) == dataclasses.asdict(stats) and again.by_size == stats.by_size
+
+
+def test_each_field_of_the_collector_moves():
+    before = pyalloc.read_mem_stats()
+    kept = pyalloc.ref_array(4 * 2**20)  # 32 MiB: the goal must follow
+    pyalloc.collect()
+    after = pyalloc.read_mem_stats()
+    assert after.num_gc > before.num_gc and after.num_forced_gc == before.num_forced_gc + 1
+    assert after.last_gc > before.last_gc and after.pause_total_ns > before.pause_total_ns
+    assert after.pause_count >= before.pause_count + 2
+    assert after.next_gc >= 64 * 2**20 > before.next_gc
+    ring = {(before.pause_count + i) % 256 for i in range(after.pause_count - before.pause_count)}
+    assert sum(after.pause_ns[i] for i in ring) == after.pause_total_ns - before.pause_total_ns
+    assert all(before.last_gc < after.pause_end[i] <= after.last_gc for i in ring)
+    assert after.total_alloc >= before.total_alloc + 32 * 2**20 and after.mallocs > before.mallocs
+    del kept
+    pyalloc.collect()
+    assert pyalloc.read_mem_stats().frees > after.frees
+    assert pyalloc.read_mem_stats().next_gc < after.next_gc
