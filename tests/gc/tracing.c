@@ -43,7 +43,6 @@ static size_t must_be_right(uint64_t from_ns, uint64_t *lost)
 {
     size_t count = pa_trace_read(events, EVENTS_MAX, lost);
     uint64_t until_ns = now_ns();
-    REQUIRE(count <= pa_trace_capacity_events() || pa_trace_capacity_events() == 0);
     for (size_t i = 0; i < count; i++) {
         const pa_trace_event *e = &events[i];
         REQUIRE(e->kind < PA_TRACE_KINDS && e->thread > 0, "kind %u thread %u", e->kind, e->thread);
@@ -138,7 +137,9 @@ static void torn(int argc, char **argv)
     for (long i = 0; i < threads; i++)
         ids[i] = start(work, (void *)i);
     while (now_ns() - from_ns < (uint64_t)ms * 1000000 || lost < 1000) {
-        seen += must_be_right(from_ns, &lost);
+        size_t count = must_be_right(from_ns, &lost);
+        REQUIRE(count <= pa_trace_capacity_events()); /* nobody starts another one here */
+        seen += count;
         reads++;
     }
     atomic_store(&stop_working, true);
@@ -149,28 +150,36 @@ static void torn(int argc, char **argv)
     printf("torn ok\n");
 }
 
+/* Events by kind, and what assists scanned. */
+static uint64_t count_kinds(uint64_t kinds[PA_TRACE_KINDS])
+{
+    uint64_t scanned = 0, lost;
+    size_t count = pa_trace_read(events, EVENTS_MAX, &lost);
+    memset(kinds, 0, PA_TRACE_KINDS * sizeof *kinds);
+    for (size_t i = 0; i < count; i++) {
+        kinds[events[i].kind]++;
+        scanned += events[i].kind == PA_TRACE_ASSIST ? events[i].args[0] : 0;
+    }
+    return scanned;
+}
+
+/* An assist may find nothing to mark: until one has. */
 static void assists(void)
 {
     pthread_t ids[4];
-    uint64_t kinds[PA_TRACE_KINDS] = {0}, scanned = 0, from_ns = now_ns(), lost;
+    uint64_t kinds[PA_TRACE_KINDS], from_ns = now_ns();
     pa_set_gc_percent(20);
     REQUIRE(pa_trace_start((size_t)64 << 20) == 0);
     for (long i = 0; i < 4; i++)
         ids[i] = start(work, (void *)i);
-    while (gc_stats().assist_ns == 0 || gc_stats().cycles < 3)
+    while (count_kinds(kinds) == 0 || gc_stats().cycles < 3)
         REQUIRE(now_ns() - from_ns < 60u * 1000000000u, "no assist in a minute");
     atomic_store(&stop_working, true);
     for (long i = 0; i < 4; i++)
         join(ids[i]);
     REQUIRE(pa_trace_stop());
-    size_t count = pa_trace_read(events, EVENTS_MAX, &lost);
-    for (size_t i = 0; i < count; i++) {
-        kinds[events[i].kind]++;
-        scanned += events[i].kind == PA_TRACE_ASSIST ? events[i].args[0] : 0;
-    }
-    REQUIRE(kinds[PA_TRACE_ASSIST] > 0 && scanned > 0 && kinds[PA_TRACE_CYCLE] >= 1 && kinds[PA_TRACE_STOP] >= 2,
-            "%" PRIu64 " assists, %" PRIu64 " bytes, %" PRIu64 " cycles", kinds[PA_TRACE_ASSIST], scanned,
-            kinds[PA_TRACE_CYCLE]);
+    REQUIRE(count_kinds(kinds) > 0 && kinds[PA_TRACE_CYCLE] >= 1 && kinds[PA_TRACE_STOP] >= 2,
+            "%" PRIu64 " assists, %" PRIu64 " cycles", kinds[PA_TRACE_ASSIST], kinds[PA_TRACE_CYCLE]);
     printf("assists ok\n");
 }
 
