@@ -16,6 +16,7 @@ module                    what
 ``report``, ``chart``     tables, JSON; PNG
 ``bars``                  the performance bars of the project, pass or fail
 ``dropin``                whole programs under each allocator, and their bars
+``dropin_kernels``        what those bars take from the kernels
 ``instructions``          instructions per malloc+free pair, by callgrind
 ``trace``, ``record``     traces of real programs: format, recording
 ========================  =====================================================================
