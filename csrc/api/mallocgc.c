@@ -1,13 +1,14 @@
 /* mallocgc.c - managed allocation in three paths: tiny, small, large (Go: runtime/malloc.go, mallocgc).
  *
- * Owns nothing; works on the calling thread's P, inside.  Small: the span's allocCache gives the next free slot by
- * counting trailing zeros, no lock and no atomic operation.  Tiny (pointer-free, below 16 bytes): several objects
- * share a 16-byte block.  Large: a span of its own from mheap.
+ * Owns nothing; works on the calling thread's P, inside.  Small: a pointer moves through the window of the P's span, a
+ * row of free slots that counting trailing zeros in the span's allocCache found (heap/span.h); no lock and no atomic
+ * operation.  Tiny (pointer-free, below 16 bytes): several objects share a 16-byte block.  Large: a span of its own from
+ * mheap.
  *
- * An object is zeroed, its pointer bits are written, and a release fence ends the function, so that who gets the
- * pointer sees all of it.  While marking, objects are allocated black: the slots of alloc_cache are marked ahead, 64 at
- * a time (heap/managed.h), so that the fast paths are the same in and outside a cycle.  Every call looks at the stop
- * flag; misses pay sweep debt before and tell the pacer after.
+ * A window is zeroed when it is opened; an object's pointer bits are written, and a release fence ends the function, so
+ * that who gets the pointer sees all of it.  While marking, objects are allocated black: the slots of a window are
+ * marked ahead (heap/managed.h), so that the fast paths are the same in and outside a cycle.  Every call looks at the
+ * stop flag; misses pay sweep debt before and tell the pacer after.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 #include "heap/managed.h"
 #include "include/pyalloc.h"
 
-enum { ZERO_PIECE_BYTES = 256 * 1024 };
+enum { ZERO_PIECE_BYTES = 256 * 1024, ZERO_AHEAD_BYTES = 2048 };
 
 static void *out_of_memory(void)
 {
@@ -129,111 +130,79 @@ static PA_COLD bool collect_for_room(pa_proc *p)
     return collected;
 }
 
-/* A free slot, not zeroed; its span in *from. Polls. NULL with errno. */
-static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span **from)
+/* The next window of s, zeroed: then the fast paths need not ask whether it is. */
+static PA_NOINLINE bool open_window(pa_gcproc *g, pa_span *s)
+{
+    size_t slot_bytes = pa_class_object_bytes[s->size_class];
+    unsigned most = !s->needs_zero ? 64 : slot_bytes < ZERO_AHEAD_BYTES ? ZERO_AHEAD_BYTES / (unsigned)slot_bytes : 1;
+    if (!pa_gcproc_open_window(g, s, most))
+        return false;
+    if (s->needs_zero) {
+        size_t nbytes = pa_span_window_slots(s) * slot_bytes;
+        PA_UNPOISON(s->bump, nbytes);
+        memset((void *)s->bump, 0, nbytes);
+        PA_POISON(s->bump, nbytes);
+    }
+    return true;
+}
+
+/* The P's span of the class, with a slot in its window. Polls. NULL with errno. */
+static PA_NOINLINE pa_span *span_with_slot(unsigned kind, unsigned size_class)
 {
     pa_proc *p = pa_world_self();
     if (!pa_world_is_inside_checked(p))
         abort_outside();
     bool trying = p->cache.gc->trying;
-    if (trying && pa_world_is_wanted(p))
-        return would_block();
+    if (trying && pa_world_is_wanted(p)) {
+        would_block();
+        return NULL;
+    }
     pa_world_poll(p);
     for (bool tried = false;;) {
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
-        uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
-        if (idx < s->nelems) { /* the empty span has none */
-            pa_owner_add(&s->alloc_count, 1);
-            if (p->cache.gc->marking)
-                pa_managed_mark_ahead(s); /* of the next slots; this one is marked by publish */
-            *from = s;
-            PA_YIELD(GC_SLOT_TAKEN);
-            size_t nbytes = pa_class_object_bytes[size_class];
-            uintptr_t object = s->base + (uintptr_t)idx * nbytes;
-            PA_UNPOISON(object, nbytes);
-            return (void *)object;
-        }
+        if (s != PA_EMPTY_SPAN && (!pa_span_window_is_empty(s) || open_window(p->cache.gc, s)))
+            return s;
         if (refill(p, kind, size_class))
             continue;
         if (trying)
-            return would_block();
-        if (tried)
+            would_block();
+        else if (tried)
             pa_gc_room_was_in_vain();
-        if (tried || !collect_for_room(p))
-            return out_of_memory();
+        if (trying || tried || !collect_for_room(p)) {
+            if (!trying)
+                out_of_memory();
+            return NULL;
+        }
         tried = true;
     }
 }
 
-enum { ZERO_SHORT_BYTES = 64 };
-
-/* At most ZERO_SHORT_BYTES: 8, or a multiple of 16. Stores that overlap, and no loop: the compiler would make a slow
- * string instruction of one. */
-PA_INLINE void zero_short(void *object, size_t nbytes)
+/* The next slot of the window; the caller makes an object of it and hands it out. */
+PA_INLINE uintptr_t take_slot(const pa_span *s, size_t slot_bytes)
 {
-    typedef uint64_t two_words __attribute__((vector_size(16), aligned(8), may_alias));
-    char *p = object;
-    if (PA_UNLIKELY(nbytes < 16)) {
-        *(uint64_t *)p = 0;
-        return;
-    }
-    *(two_words *)p = (two_words){0};
-    *(two_words *)(p + nbytes - 16) = (two_words){0};
-    if (nbytes > 32) {
-        *(two_words *)(p + 16) = (two_words){0};
-        *(two_words *)(p + nbytes - 32) = (two_words){0};
-    }
+    PA_YIELD(GC_SLOT_TAKEN);
+    PA_UNPOISON(s->bump, slot_bytes);
+    return s->bump;
 }
 
-/* The slots before `next` are complete objects from now on. */
-PA_INLINE void *complete(pa_span *s, uint32_t next, void *object)
+PA_INLINE void *hand_out(pa_span *s, uintptr_t slot, size_t slot_bytes)
 {
-    __atomic_store_n(&s->scan_idx, next, __ATOMIC_RELEASE);
+    pa_span_hand_out(s, slot_bytes);
     atomic_thread_fence(memory_order_release);
-    return object;
+    return (void *)slot;
 }
 
-/* Apart, so that the fast path keeps no registers over a call. */
-static PA_NOINLINE __attribute__((returns_nonnull)) void *complete_long(pa_span *s, uint32_t next, void *object,
-                                                                        size_t nbytes)
-{
-    return complete(s, next, memset(object, 0, nbytes));
-}
-
-/* The whole of a small allocation when nothing is in the way: inside, nobody stops us, a span with a slot and of the
- * layout. NULL: take the slow road, which finds out what it is. */
+/* The whole of a small allocation when nothing is in the way: inside, nobody stops us, a slot in the window of a span
+ * of the layout. NULL: take the slow road, which finds out what it is. */
 PA_INLINE void *new_fast(const pa_gcproc *g, unsigned kind, unsigned size_class, size_t slot_bytes, uint32_t layout)
 {
-    if (PA_UNLIKELY(!pa_gcproc_may_go_on(g)))
-        return NULL;
     pa_span *s = g->alloc[kind - 1][size_class];
-    if (PA_UNLIKELY(!s->alloc_cache || s->layout != layout))
+    if (PA_UNLIKELY(!pa_gcproc_may_go_on(g) || pa_span_window_is_empty(s) || s->layout != layout))
         return NULL;
-    unsigned skip = pa_ctz64(s->alloc_cache);
-    uint32_t idx = s->free_idx + skip, next = idx + 1;
-    if (PA_UNLIKELY(idx >= s->nelems || next % 64 == 0))
-        return NULL;
-    s->alloc_cache >>= skip + 1;
-    pa_owner_set(&s->free_idx, next);
-    pa_owner_add(&s->alloc_count, 1);
-    void *object = (void *)(s->base + (uintptr_t)idx * slot_bytes);
-    PA_YIELD(GC_SLOT_TAKEN);
-    PA_UNPOISON(object, slot_bytes);
-    if (s->needs_zero) {
-        if (PA_UNLIKELY(slot_bytes > ZERO_SHORT_BYTES))
-            return complete_long(s, next, object, slot_bytes);
-        zero_short(object, slot_bytes);
-    }
-    return complete(s, next, object);
-}
-
-PA_INLINE void *publish(pa_gcproc *g, pa_span *s, void *object)
-{
-    pa_span_publish_objects(s);
-    if (PA_UNLIKELY(g->marking))
-        pa_barrier_mark_new((uintptr_t)object);
-    atomic_thread_fence(memory_order_release);
-    return object;
+    uintptr_t slot = take_slot(s, slot_bytes);
+    if (!slot)
+        __builtin_unreachable(); /* so that callers need not look */
+    return hand_out(s, slot, slot_bytes);
 }
 
 /* ---- Where the pointers are ---- */
@@ -303,7 +272,11 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     if (kind == PA_KIND_SCAN)
         write_layout(s, s->base, span_bytes, l);
     pa_gcproc_account_large(p, span_bytes);
-    return publish(p->cache.gc, s, (void *)s->base);
+    pa_span_set_window(s, s->limit, s->limit);
+    if (PA_UNLIKELY(p->cache.gc->marking))
+        pa_barrier_mark_new(s->base);
+    atomic_thread_fence(memory_order_release);
+    return (void *)s->base;
 }
 
 /* ---- Small ---- */
@@ -311,13 +284,9 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
 /* No layout to write: pointer-free and conservative objects. */
 static PA_NOINLINE void *new_plain_slow(unsigned kind, unsigned size_class)
 {
-    pa_span *s;
-    void *object = slot_slow(kind, size_class, &s);
-    if (PA_UNLIKELY(!object))
-        return NULL;
-    if (s->needs_zero)
-        memset(object, 0, pa_class_object_bytes[size_class]);
-    return publish(pa_current_mcache->gc, s, object);
+    pa_span *s = span_with_slot(kind, size_class);
+    size_t slot_bytes = pa_class_object_bytes[size_class];
+    return PA_LIKELY(s != NULL) ? hand_out(s, take_slot(s, slot_bytes), slot_bytes) : NULL;
 }
 
 PA_INLINE void *new_plain(unsigned kind, size_t nbytes)
@@ -333,14 +302,13 @@ static PA_NOINLINE void *new_laid_out(size_t nbytes, const layout *l)
     if (nbytes > PA_SMALL_MAX_BYTES)
         return new_large(PA_KIND_SCAN, nbytes, l);
     unsigned size_class = pa_class_of_size(nbytes);
-    pa_span *s;
-    void *object = slot_slow(PA_KIND_SCAN, size_class, &s);
-    if (PA_UNLIKELY(!object))
+    pa_span *s = span_with_slot(PA_KIND_SCAN, size_class);
+    if (PA_UNLIKELY(!s))
         return NULL;
-    if (s->needs_zero)
-        memset(object, 0, pa_class_object_bytes[size_class]);
-    write_layout(s, (uintptr_t)object, pa_class_object_bytes[size_class], l);
-    return publish(pa_current_mcache->gc, s, object);
+    size_t slot_bytes = pa_class_object_bytes[size_class];
+    uintptr_t slot = take_slot(s, slot_bytes);
+    write_layout(s, slot, slot_bytes, l);
+    return hand_out(s, slot, slot_bytes);
 }
 
 PA_EXPORT void *pa_new(const pa_type *type)

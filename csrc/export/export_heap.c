@@ -242,12 +242,31 @@ void pa_xspan_set_bits(pa_xspan *s, uint64_t *alloc_bits, uint32_t nelems, uint3
     span->alloc_bits = alloc_bits;
     span->nelems = nelems;
     span->free_idx = free_idx;
-    pa_span_refill_alloc_cache(span);
+    pa_span_set_window(span, span->base, span->base);
 }
 
-uint32_t pa_xspan_next_free_idx(pa_xspan *s)
+uint32_t pa_xspan_open_window(pa_xspan *s, uint32_t most, uint32_t *first)
 {
-    return pa_span_next_free_idx(real(s));
+    pa_span *span = real(s);
+    if (!pa_span_open_window(span, most))
+        return 0;
+    *first = (uint32_t)(span->bump - span->base) / pa_class_object_bytes[span->size_class];
+    return pa_span_window_slots(span);
+}
+
+void pa_xspan_hand_out(pa_xspan *s, uint32_t count)
+{
+    pa_span_hand_out(real(s), count * (size_t)pa_class_object_bytes[real(s)->size_class]);
+}
+
+void pa_xspan_close_window(pa_xspan *s)
+{
+    pa_span_close_window(real(s));
+}
+
+uint32_t pa_xspan_handed_out_count(const pa_xspan *s)
+{
+    return pa_span_handed_out_count(real(s));
 }
 
 /* ---- Lists and bins ---- */

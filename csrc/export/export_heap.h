@@ -68,7 +68,11 @@ bool pa_xspan_abandon(pa_xspan *s);
 
 /* Managed allocation bits; the bits stay the caller's. */
 void pa_xspan_set_bits(pa_xspan *s, uint64_t *alloc_bits, uint32_t nelems, uint32_t free_idx);
-uint32_t pa_xspan_next_free_idx(pa_xspan *s);
+/* Slots of the window, 0: none; *first: the index of the first. */
+uint32_t pa_xspan_open_window(pa_xspan *s, uint32_t most, uint32_t *first);
+void pa_xspan_hand_out(pa_xspan *s, uint32_t count);
+void pa_xspan_close_window(pa_xspan *s);
+uint32_t pa_xspan_handed_out_count(const pa_xspan *s);
 
 /* ---- Lists and bins ---- */
 

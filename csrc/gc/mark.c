@@ -21,8 +21,8 @@
 enum { RING = 32 /* bits of a uint32_t */, SHARE_EVERY = 4 /* laps */ };
 #define OBLET_BYTES ((size_t)128 * 1024)
 
-/* An object on its way through the ring. */
-typedef struct pending {
+/* An object on its way through the ring, and what is known of its span for the next one that comes here. */
+typedef struct PA_ALIGNED(64) pending {
     uintptr_t base;
     uint64_t *word;
     uint64_t mask;          /* its pointers */
@@ -30,6 +30,10 @@ typedef struct pending {
     uint16_t scan_bytes;    /* 0: pointer-free, or awkward */
     uint8_t bit_idx;        /* in *word */
     bool awkward;           /* large, conservative, or the pointers are not one mask's */
+    uint32_t span_bytes;    /* that objects may lie in; 0: nothing is known of the span, or it is awkward */
+    uintptr_t span_base;
+    uint64_t *span_bits;    /* the mark bits of its objects */
+    uint32_t magic;         /* pa_class_shape */
 } pending;
 
 /* ---- Scanning ---- */
@@ -196,14 +200,36 @@ PA_INLINE bool mark(const pending *p)
     return true;
 }
 
+/* An entry that points into the span of the slot's last object: what was allocated together is often linked together.
+ * The layout found then still holds: objects of another one that came since are marked. */
+PA_INLINE void prepare_neighbour(pending *p, uint32_t offset)
+{
+    uint32_t idx = (uint32_t)((uint64_t)offset * p->magic >> 32);
+    p->base = p->span_base + idx * p->object_bytes;
+    p->word = p->span_bits + idx / 64;
+    p->bit_idx = idx % 64;
+    __builtin_prefetch(p->word, 1);
+    __builtin_prefetch((void *)p->base);
+}
+
 /* Resolves an entry into a ring slot and asks for its lines. False when it is no object. */
 PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
 {
+    uintptr_t offset = entry - p->span_base;
+    if (offset < p->span_bytes) {
+        prepare_neighbour(p, (uint32_t)offset);
+        return true;
+    }
     pa_objref o;
     if (PA_UNLIKELY(!pa_object_resolve(entry, &o)))
         return false;
+    pa_class_shape shape = pa_class_shapes[o.size_class];
+    p->span_base = o.span_base;
+    p->span_bits = pa_gcside_bits(o.side, m->plane, o.size_class, o.span_base);
+    p->span_bytes = (uint32_t)shape.objects * shape.object_bytes;
+    p->magic = shape.magic;
     p->base = o.base;
-    p->word = pa_object_bit_word(&o, m->plane);
+    p->word = p->span_bits + o.idx / 64;
     p->bit_idx = o.idx % 64;
     p->object_bytes = o.object_bytes;
     __builtin_prefetch(p->word, 1);
@@ -217,7 +243,9 @@ PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
     uint32_t layout = pa_object_layout(&o);
     p->mask = pa_layout_masks[layout];
     p->awkward = layout < PA_LAYOUT_FIRST_TYPE;
-    p->scan_bytes = p->awkward ? 0 : o.object_bytes;
+    p->scan_bytes = o.object_bytes;
+    if (PA_UNLIKELY(p->awkward))
+        p->scan_bytes = p->span_bytes = 0;
     if (PA_UNLIKELY(layout == PA_LAYOUT_BITMAP))
         __builtin_prefetch(&o.side->pointer_bits[(o.base & (PA_ARENA_BYTES - 1)) >> 9]);
     return true;
@@ -302,6 +330,8 @@ bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
         pa_gcwork_put(m->work, entry);
     }
     pending ring[RING];
+    for (unsigned i = 0; i < RING; i++)
+        ring[i].span_base = ring[i].span_bytes = 0;
     uint64_t end = m->scanned_bytes + budget_bytes;
     /* Pointer-free objects are work, too, though not scan work. */
     int64_t objects_left = (int64_t)(budget_bytes / PA_TINY_BYTES);

@@ -54,8 +54,7 @@ static const char *check_explicit_small(const pa_span *s, uint32_t live)
     return NULL;
 }
 
-/* Slots handed out: those before free_idx but for the free ones among them that no sweep has given back, that is
- * none, and the allocation bits from there on. */
+/* Slots handed out or in the window: those before free_idx, and the allocation bits from there on. */
 static const char *check_managed(const pa_span *s, const pa_span_view *v)
 {
     pa_gcside *side = pa_gcside_of(v->base);
@@ -74,6 +73,8 @@ static const char *check_managed(const pa_span *s, const pa_span_view *v)
         n += s->alloc_bits[i / 64] >> i % 64 & 1;
     if (s->size_class && n != s->alloc_count)
         return "managed span: alloc_count disagrees with free index and allocation bits";
+    if (s->size_class && (pa_span_window_slots(s) > 64 || pa_span_window_slots(s) > s->free_idx))
+        return "managed span: window longer than a group";
     if (s->alloc_bits == s->mark_bits || pa_racy_load(&s->sweepgen) == 0)
         return "managed span: bitmaps or sweepgen";
     return NULL;

@@ -74,18 +74,16 @@ static pa_span *format(pa_heap *h, pa_span *s, unsigned kind, unsigned size_clas
     s->limit = size_class ? s->base + (size_t)s->nelems * pa_class_object_bytes[size_class]
                           : s->base + pa_span_bytes(s);
     pa_owner_set(&s->tail, s->limit);
-    s->free = NULL;
     pa_owner_set(&s->alloc_count, 0);
     pa_owner_set(&s->count_at_refill, 0);
     pa_owner_set(&s->free_idx, 0);
-    pa_owner_set(&s->scan_idx, 0);
+    pa_span_set_window(s, s->base, s->base);
     s->specials = NULL;
     pa_owner_set(&s->alloc_bits, pa_gcside_bits(side, pa_alloc_plane(sweepgen), size_class, s->base));
     s->mark_bits = pa_gcside_bits(side, pa_mark_plane(sweepgen), size_class, s->base);
     clear_bits(s->alloc_bits, s->nelems);
     clear_bits(s->mark_bits, s->nelems);
-    pa_span_refill_alloc_cache(s);
-    /* A conservative look-up that meets the new sweepgen sees bits and scan_idx of this life, not of the last. */
+    /* A conservative look-up that meets the new sweepgen sees bits and bump of this life, not of the last. */
     __atomic_store_n(&s->sweepgen, sweepgen, __ATOMIC_RELEASE);
     pa_span_set_state(s, PA_SPAN_MANAGED);
     count_pages(h, s, true);
@@ -99,6 +97,7 @@ static void unformat(pa_heap *h, pa_span *s)
     PA_ASSERT(s->specials == NULL && s->listed == PA_UNLISTED);
     set_page_info(s, false);
     count_pages(h, s, false);
+    pa_span_set_window(s, 0, 0);
     __atomic_store_n(&s->sweepgen, 0, __ATOMIC_RELAXED);
 }
 
@@ -182,10 +181,10 @@ pa_sweep_outcome pa_managed_sweep(pa_heap *h, pa_span *s)
         atomic_fetch_add_explicit(&h->managed_freed_objects[s->size_class], out.freed, memory_order_relaxed);
         atomic_fetch_add_explicit(&h->managed_freed_bytes, freed_bytes_of(s, &out), memory_order_relaxed);
     }
-    pa_owner_set(&s->free_idx, s->size_class ? 0 : out.marked);
-    pa_owner_set(&s->scan_idx, s->free_idx);
-    if (s->size_class)
-        pa_span_refill_alloc_cache(s);
+    if (s->size_class) {
+        pa_owner_set(&s->free_idx, 0);
+        pa_span_set_window(s, s->base, s->base);
+    }
     s->needs_zero = 1;
     return out;
 }
@@ -325,24 +324,30 @@ void pa_managed_uncache_span(pa_heap *h, pa_span *s)
 
 /* ---- Black allocation ---- */
 
-/* The slots of alloc_cache as bits of their word. */
+/* The free slots of the group that free_idx - 1 lies in, from bump on, as bits of their word: what is left of the
+ * window, and alloc_cache, which is of the next group when free_idx begins one. */
 static uint64_t slots_ahead(const pa_span *s)
 {
-    uint64_t bits = s->alloc_cache << s->free_idx % 64;
-    uint32_t first = s->free_idx / 64 * 64;
+    uint32_t end = s->free_idx, left = pa_span_window_slots(s), first = pa_round_down(end - 1, 64);
+    uint64_t bits = pa_mask64(left) << (end - left) % 64;
+    if (end % 64)
+        bits |= s->alloc_cache << end % 64;
     return s->nelems - first < 64 ? bits & pa_mask64(s->nelems - first) : bits;
 }
 
 void pa_managed_mark_ahead(pa_span *s)
 {
-    if (s->free_idx < s->nelems)
-        __atomic_fetch_or(&s->mark_bits[s->free_idx / 64], slots_ahead(s), __ATOMIC_RELAXED);
+    if (s->free_idx == 0)
+        return;
+    uint64_t *word = &s->mark_bits[(s->free_idx - 1) / 64], bits = slots_ahead(s);
+    if (bits & ~__atomic_load_n(word, __ATOMIC_RELAXED))
+        __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
 }
 
 void pa_managed_unmark_ahead(pa_span *s)
 {
-    if (s->free_idx < s->nelems)
-        __atomic_fetch_and(&s->mark_bits[s->free_idx / 64], ~slots_ahead(s), __ATOMIC_RELAXED);
+    if (s->free_idx)
+        __atomic_fetch_and(&s->mark_bits[(s->free_idx - 1) / 64], ~slots_ahead(s), __ATOMIC_RELAXED);
 }
 
 /* ---- Walking ---- */

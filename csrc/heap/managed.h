@@ -26,10 +26,10 @@ pa_span *pa_managed_cache_span(pa_heap *h, pa_page_stock *stock, unsigned kind, 
                                uint64_t *freed_bytes);
 /* Takes such a span back from a P. */
 void pa_managed_uncache_span(pa_heap *h, pa_span *s);
-/* While marking, a P's span has the free slots of its alloc_cache marked ahead: an object is allocated black by being
- * allocated, and the allocation path is the same as outside marking. By who has the span, inside or in a stop: after
- * each change of alloc_cache but by taking a slot; taken back before the span is given up. Markers and conservative
- * look-ups never meet a slot that was not handed out (scan_idx). */
+/* While marking, a P's span has the free slots of its window, and of the 64 that the window is part of, marked ahead:
+ * an object is allocated black by being allocated, and the allocation path is the same as outside marking. By who has
+ * the span, inside or in a stop: when marking begins and after each window is opened; taken back before the last one is
+ * closed. Markers and conservative look-ups never meet a slot that was not handed out (bump). */
 void pa_managed_mark_ahead(pa_span *s);
 void pa_managed_unmark_ahead(pa_span *s);
 /* Pages for one object of nbytes, not yet managed and known to nobody, so that the caller may stop and go while it

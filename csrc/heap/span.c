@@ -5,8 +5,8 @@
  * Explicit: blocks are "carved" from the never-used tail a few KiB at a time, so that a span's pages
  * become resident only as they are used; carved free blocks form an intrusive list in address order.
  * Invariant: carved == free + remote + live (less the bias of a current span), see heap/check.c.
- * Managed: free elements are found by counting trailing zeros in a 64-bit window of inverted
- * allocation bits (Go: runtime/mcache.go, nextFreeIndex in runtime/mbitmap.go).
+ * Managed: rows of free elements are found by counting trailing zeros and ones in 64 inverted allocation bits
+ * (Go: runtime/mcache.go, nextFreeIndex in runtime/mbitmap.go, finds one element at a time).
  */
 #include "heap/span.h"
 
@@ -84,33 +84,63 @@ bool pa_span_carve(pa_span *s)
     return true;
 }
 
-void pa_span_refill_alloc_cache(pa_span *s)
+/* alloc_cache of the group that free_idx lies in. */
+static void refill_alloc_cache(pa_span *s)
 {
-    PA_ASSERT(s->free_idx % 64 == 0);
-    s->alloc_cache = ~pa_racy_load(&s->alloc_bits[s->free_idx / 64]);
+    s->alloc_cache = ~pa_racy_load(&s->alloc_bits[s->free_idx / 64]) >> s->free_idx % 64;
 }
 
-uint32_t pa_span_next_free_idx(pa_span *s)
+/* Moves free_idx to the next free slot of this or a later group; false when there is none. */
+static bool find_free(pa_span *s)
 {
     uint32_t idx = s->free_idx;
+    if (idx % 64 == 0 && idx < s->nelems)
+        refill_alloc_cache(s);
     while (idx < s->nelems) {
         if (s->alloc_cache) {
             unsigned skip = pa_ctz64(s->alloc_cache);
-            uint32_t found = idx + skip;
-            if (found / 64 == idx / 64 && found < s->nelems) {
-                s->alloc_cache = skip == 63 ? 0 : s->alloc_cache >> (skip + 1);
-                pa_owner_set(&s->free_idx, found + 1);
-                if (s->free_idx % 64 == 0 && s->free_idx < s->nelems)
-                    pa_span_refill_alloc_cache(s);
-                return found;
-            }
+            s->alloc_cache >>= skip;
+            pa_owner_set(&s->free_idx, idx + skip);
+            break;
         }
-        idx = (idx / 64 + 1) * 64;
+        idx = pa_round_down(idx, 64) + 64;
         if (idx >= s->nelems)
             break;
         pa_owner_set(&s->free_idx, idx);
-        pa_span_refill_alloc_cache(s);
+        refill_alloc_cache(s);
     }
+    if (idx < s->nelems && s->free_idx < s->nelems) /* the bits behind the last slot look free */
+        return true;
     pa_owner_set(&s->free_idx, s->nelems);
-    return s->nelems;
+    return false;
+}
+
+bool pa_span_open_window(pa_span *s, unsigned most)
+{
+    PA_ASSERT(pa_span_window_is_empty(s) && most > 0);
+    if (!find_free(s))
+        return false;
+    uint32_t first = s->free_idx, n = ~s->alloc_cache ? pa_ctz64(~s->alloc_cache) : 64;
+    if (n > most)
+        n = most;
+    if (n > s->nelems - first)
+        n = s->nelems - first;
+    s->alloc_cache = n < 64 ? s->alloc_cache >> n : 0;
+    pa_owner_set(&s->free_idx, first + n);
+    pa_owner_add(&s->alloc_count, n);
+    size_t slot_bytes = pa_class_object_bytes[s->size_class];
+    uintptr_t from = s->base + first * slot_bytes;
+    pa_span_set_window(s, from, from + n * slot_bytes);
+    return true;
+}
+
+void pa_span_close_window(pa_span *s)
+{
+    uint32_t left = pa_span_window_slots(s);
+    if (left == 0)
+        return;
+    pa_owner_set(&s->free_idx, s->free_idx - left);
+    pa_owner_set(&s->alloc_count, s->alloc_count - left);
+    pa_owner_set(&s->bump_end, (uint32_t)s->bump);
+    refill_alloc_cache(s);
 }

@@ -46,15 +46,19 @@ typedef enum pa_span_listed { PA_UNLISTED, PA_ON_NONEMPTY, PA_ON_EMPTY } pa_span
  * allocating (docs/decisions/003-fast-path.md has the figures). */
 typedef struct PA_ALIGNED(64) pa_span {
     /* ---- Line 1: the owner's ---- */
-    void *free;                 /* explicit: blocks that can be had now, linked through their first word */
+    union {
+        void *free;             /* explicit: blocks that can be had now, linked through their first word */
+        uintptr_t bump;         /* managed: next slot of the window. The slots below it are handed out, but for those
+                                   that the last sweep found in use, and hold complete objects (zeroed, laid out).
+                                   Written by the P that has the span (release), read by conservative look-ups */
+    };
     uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
     union {
         uint32_t layout;        /* managed: pa_layout of every object; by the P that has the span */
         uint32_t live;          /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
                                    reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
     };
-    uint32_t scan_idx;          /* managed: what free_idx was when the last object was complete (zeroed, laid out).
-                                   Written by the P that has the span (release), read by conservative look-ups */
+    uint32_t bump_end;          /* managed: low half of the address where the window ends; windows are short */
     uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock, read racily */
     uint8_t needs_zero;         /* pages may hold old data */
     uint32_t lap;               /* explicit: in which heap/idle.c saw it last; under the owner's `slow` */
@@ -79,14 +83,15 @@ typedef struct PA_ALIGNED(64) pa_span {
 
     /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
-    uint64_t alloc_cache;       /* inverted allocation bits from free_idx up to the next multiple of 64. This and
-                                   the next five: written by the P that has the span, or by its sweeper */
+    uint64_t alloc_cache;       /* inverted allocation bits from free_idx up to the next multiple of 64; any when
+                                   free_idx is one. This and the next five: written by the P that has the span, or
+                                   by its sweeper */
     uint64_t *alloc_bits;       /* as of the last sweep; see heap/gcside.h */
     uint64_t *mark_bits;        /* by the markers, atomically */
-    uint32_t free_idx;          /* slots below it are handed out */
-    uint32_t alloc_count;       /* this and count_at_refill: read racily by statistics */
+    uint32_t free_idx;          /* slots below it are handed out, or in the window */
+    uint32_t alloc_count;       /* those and the others in use; this and count_at_refill: read racily by statistics */
     uint16_t nelems;            /* at most 1024 */
-    uint16_t count_at_refill;   /* alloc_count when it was last accounted */
+    uint16_t count_at_refill;   /* pa_span_handed_out_count when it was last accounted */
     /* Managed, against the heap's sweepgen g: g - 2 needs sweeping, g - 1 is being swept, g swept; 0 unless managed.
      * CAS g - 2 -> g - 1 makes the sweeper the owner (acquire); it stores g when done (release). */
     uint32_t sweepgen;
@@ -167,23 +172,53 @@ void pa_span_format_large(pa_span *s);
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
 
-/* The slots handed out so far hold complete objects: zeroed, with their layout. */
-PA_INLINE void pa_span_publish_objects(pa_span *s)
+/* ---- Managed: windows of free slots, found by allocation bits (Go: allocCache, runtime/mbitmap.go) ----
+ *
+ *     base            bump        bump_end, free_idx        group of 64
+ *      | handed out ... | the window  |  alloc_cache ... |
+ *
+ * A window is a row of free slots without a gap. Opening one is what counts and marks its slots, together; taking a
+ * slot moves bump, and that is all.
+ */
+
+/* Opens the next window, of at most `most` slots. False: no slot is free. By who has the span; the window before it
+ * is used up. */
+bool pa_span_open_window(pa_span *s, unsigned most);
+/* What is left of the window is as if it had never been opened. By who has the span. */
+void pa_span_close_window(pa_span *s);
+
+PA_INLINE bool pa_span_window_is_empty(const pa_span *s) { return (uint32_t)s->bump == s->bump_end; }
+
+PA_INLINE void pa_span_set_window(pa_span *s, uintptr_t from, uintptr_t end)
 {
-    __atomic_store_n(&s->scan_idx, s->free_idx, __ATOMIC_RELEASE);
+    __atomic_store_n(&s->bump, from, __ATOMIC_RELEASE);
+    pa_owner_set(&s->bump_end, (uint32_t)end);
 }
 
-/* ---- Managed allocation bits: Go's allocCache (runtime/mbitmap.go) ---- */
+/* The slot at bump holds a complete object. */
+PA_INLINE void pa_span_hand_out(pa_span *s, size_t slot_bytes)
+{
+    __atomic_store_n(&s->bump, s->bump + slot_bytes, __ATOMIC_RELEASE);
+}
 
-/* Next free element at or after free_idx, or nelems; advances free_idx past it. */
-uint32_t pa_span_next_free_idx(pa_span *s);
+/* Slots of the window. Read racily by statistics. */
+PA_INLINE uint32_t pa_span_window_slots(const pa_span *s)
+{
+    uint32_t nbytes = pa_racy_load(&s->bump_end) - (uint32_t)pa_racy_load(&s->bump);
+    return nbytes ? nbytes / pa_class_object_bytes[s->size_class] : 0;
+}
+
+/* Objects, those included that the next sweep will free. Read racily by statistics. */
+PA_INLINE uint32_t pa_span_handed_out_count(const pa_span *s)
+{
+    return pa_racy_load(&s->alloc_count) - pa_span_window_slots(s);
+}
+
 /* A swept managed span: is the slot a complete object's? (Others may be marked ahead.) */
 PA_INLINE bool pa_span_is_handed_out(const pa_span *s, uint32_t idx)
 {
-    return idx < __atomic_load_n(&s->scan_idx, __ATOMIC_ACQUIRE) ||
+    return s->base + idx * pa_span_element_bytes(s) < __atomic_load_n(&s->bump, __ATOMIC_ACQUIRE) ||
            pa_racy_load(&s->alloc_bits[idx / 64]) >> idx % 64 & 1;
 }
-/* Loads alloc_cache from alloc_bits at free_idx (a multiple of 64). */
-void pa_span_refill_alloc_cache(pa_span *s);
 
 #endif

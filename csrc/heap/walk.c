@@ -53,7 +53,7 @@ pa_span_view pa_span_look(pa_span *s)
     v.size_class = pa_racy_load(&s->size_class);
     v.kind = pa_racy_load(&s->kind);
     v.live = v.state == PA_SPAN_MANUAL    ? live_without_bias(s, v.size_class)
-             : v.state == PA_SPAN_MANAGED ? pa_racy_load(&s->alloc_count)
+             : v.state == PA_SPAN_MANAGED ? pa_span_handed_out_count(s)
                                           : 0;
     return v;
 }

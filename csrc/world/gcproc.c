@@ -55,6 +55,7 @@ void pa_gcproc_flush_spans(pa_proc *p)
                 pa_managed_unmark_ahead(s);
             pa_gcproc_account(p, s);
             pa_owner_set(&p->cache.gc->alloc[k][c], PA_EMPTY_SPAN);
+            pa_span_close_window(s);
             pa_managed_uncache_span(p->cache.heap, s);
         }
     p->cache.gc->tiny = 0;
@@ -64,7 +65,8 @@ void pa_gcproc_flush_spans(pa_proc *p)
 /* ---- What was allocated ----
  *
  * Written by whoever runs for the P, in slow paths; read by anybody.  account_round is a sequence lock: odd
- * while a count moves from a span (alloc_count - count_at_refill) to the P, so that a reader counts it once.
+ * while a count moves from a span (its handed_out_count - count_at_refill) to the P, so that a reader counts it once,
+ * and while a window is opened, which changes the parts of that count together.
  */
 
 static void begin_accounting(pa_gcproc *gc)
@@ -89,11 +91,21 @@ static void count(pa_proc *p, unsigned size_class, uint64_t objects, uint64_t nb
 
 void pa_gcproc_account(pa_proc *p, pa_span *s)
 {
-    uint32_t n = s->alloc_count - s->count_at_refill;
+    uint32_t handed_out = pa_span_handed_out_count(s), n = handed_out - s->count_at_refill;
     begin_accounting(p->cache.gc);
-    pa_owner_set(&s->count_at_refill, (uint16_t)s->alloc_count);
+    pa_owner_set(&s->count_at_refill, (uint16_t)handed_out);
     count(p, s->size_class, n, (uint64_t)n * pa_class_object_bytes[s->size_class]);
     end_accounting(p->cache.gc);
+}
+
+bool pa_gcproc_open_window(pa_gcproc *gc, pa_span *s, unsigned most)
+{
+    begin_accounting(gc);
+    bool opened = pa_span_open_window(s, most);
+    end_accounting(gc);
+    if (opened && gc->marking)
+        pa_managed_mark_ahead(s);
+    return opened;
 }
 
 void pa_gcproc_account_large(pa_proc *p, uint64_t nbytes)
@@ -121,7 +133,7 @@ static void add_unaccounted(const pa_gcproc *gc, allocs *out)
             const pa_span *s = __atomic_load_n(&gc->alloc[k][c], __ATOMIC_ACQUIRE);
             if (s == PA_EMPTY_SPAN)
                 continue;
-            uint32_t n = pa_racy_load(&s->alloc_count) - pa_racy_load(&s->count_at_refill);
+            uint32_t n = pa_span_handed_out_count(s) - pa_racy_load(&s->count_at_refill);
             out->mallocs[c] += n;
             out->nbytes += (uint64_t)n * pa_class_object_bytes[c];
         }

@@ -53,7 +53,7 @@ typedef struct pa_gcproc {
     uintptr_t barrier[PA_BARRIER_ENTRIES]; /* shaded, not yet in work */
 
     /* ---- Cumulative, by size class (0 = large); read by statistics, see pa_gcproc_read_allocs ---- */
-    _Atomic uint32_t account_round; /* odd while the next two and a span's count_at_refill change together */
+    _Atomic uint32_t account_round; /* odd while the next two and a span's counts change together */
     uint64_t alloc_bytes, mallocs[PA_SIZE_CLASSES];
     /* The most that statistics ever reported of the two, so that counts never go back. Raised by any reader,
      * relaxed: each number is true by itself. */
@@ -66,7 +66,8 @@ PA_INLINE bool pa_gcproc_is_real(const pa_gcproc *gc) { return gc && gc != &pa_g
 /* Inside, and nobody wants to stop us: managed operations may go on. */
 PA_INLINE bool pa_gcproc_may_go_on(const pa_gcproc *gc)
 {
-    return pa_racy_load(&gc->inside) == 1 && pa_racy_load(&gc->stop) == 0;
+    typedef uint64_t both_words __attribute__((may_alias)); /* inside is the low one */
+    return pa_racy_load((const both_words *)(const void *)&gc->inside) == 1;
 }
 
 struct pa_proc;
@@ -79,6 +80,9 @@ void pa_gcproc_flush_barrier(pa_gcproc *gc);
 bool pa_gcproc_flush_work(struct pa_proc *p);
 /* Spans go back to their mcentrals, the tiny block is dropped. Before `marking` goes off. */
 void pa_gcproc_flush_spans(struct pa_proc *p);
+/* Opens the next window of s, one of gc's spans, of at most `most` slots, black while marking; false when s is full. By
+ * the thread, inside. */
+bool pa_gcproc_open_window(pa_gcproc *gc, pa_span *s, unsigned most);
 /* Counts what was allocated from s, one of p's spans, since it was last counted. */
 void pa_gcproc_account(struct pa_proc *p, pa_span *s);
 /* The same for one large object. */

@@ -173,13 +173,37 @@ def test_abandon_fails_when_a_push_came_first():
 # ---- Allocation bits of managed spans
 
 
-def oracle(words, nelems, free_idx):
-    return next((i for i in range(free_idx, nelems) if not words[i // 64] >> (i % 64) & 1), nelems)
+def is_free(words, i):
+    return not words[i // 64] >> (i % 64) & 1
+
+
+def oracle(words, nelems, at, most):
+    """First and length of the next window from slot `at` on: free slots without a gap, within a group of 64."""
+    first = next((i for i in range(at, nelems) if is_free(words, i)), nelems)
+    end = first
+    while end < min(nelems, first + most, first // 64 * 64 + 64) and is_free(words, end):
+        end += 1
+    return first, end - first
+
+
+def open_window(s, most):
+    first = ffi.new("uint32_t *")
+    n = lib.pa_xspan_open_window(s, most, first)
+    return first[0], n
+
+
+@contextlib.contextmanager
+def managed_span(words, nelems, free_idx=0):
+    bits = ffi.new("uint64_t[]", words)
+    with span(1) as s:
+        lib.pa_xspan_format_explicit(s, 2)  # 16-byte slots
+        lib.pa_xspan_set_bits(s, bits, nelems, free_idx)
+        yield s
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_next_free_idx_against_an_oracle(data):
+def test_windows_against_an_oracle(data):
     nelems = data.draw(st.integers(1, 300))
     sparse = st.one_of(
         st.just(0),
@@ -189,30 +213,41 @@ def test_next_free_idx_against_an_oracle(data):
         st.integers(0, 63).map(lambda i: 2**64 - 1 - (1 << i)),
     )
     words = data.draw(st.lists(sparse, min_size=-(-nelems // 64), max_size=-(-nelems // 64)))
-    free_idx = data.draw(st.integers(0, (nelems - 1) // 64)) * 64
-    bits = ffi.new("uint64_t[]", words)
-    with span(1) as s:
-        lib.pa_xspan_set_bits(s, bits, nelems, free_idx)
-        found = []
+    at = data.draw(st.integers(0, (nelems - 1) // 64)) * 64
+    handed_out = 0
+    with managed_span(words, nelems, at) as s:
         while True:
-            expected = oracle(words, nelems, found[-1] + 1 if found else free_idx)
-            idx = lib.pa_xspan_next_free_idx(s)
-            assert idx == expected
-            if idx == nelems:
+            most = data.draw(st.integers(1, 70))
+            first, n = open_window(s, most)
+            assert n == oracle(words, nelems, at, most)[1]
+            if n == 0:
                 break
-            found.append(idx)
+            assert first == oracle(words, nelems, at, most)[0]
+            used = data.draw(st.integers(0, n))
+            lib.pa_xspan_hand_out(s, used)
+            handed_out += used
+            assert lib.pa_xspan_handed_out_count(s) == handed_out
+            lib.pa_xspan_close_window(s)
+            assert lib.pa_xspan_handed_out_count(s) == handed_out
+            at = first + used if used < n else first + n
+            assert lib.pa_xspan_look(s).free_idx == at
+            if used == 0:  # the same again, this time all of it
+                assert open_window(s, most) == (first, n)
+                lib.pa_xspan_hand_out(s, n)
+                handed_out += n
+                at = first + n
         assert lib.pa_xspan_look(s).free_idx == nelems
-        assert lib.pa_xspan_next_free_idx(s) == nelems  # and stays there
-        assert found == [i for i in range(free_idx, nelems) if not words[i // 64] >> (i % 64) & 1]
+        assert open_window(s, 64)[1] == 0  # and stays there
 
 
-@pytest.mark.parametrize("nelems", [1, 63, 64, 65, 127, 128, 129, 1024])
+@pytest.mark.parametrize("nelems", [1, 63, 64, 65, 127, 128, 129, 512])
 def test_all_free_and_all_taken(nelems):
     words = -(-nelems // 64)
-    with span(1) as s:
-        free = ffi.new("uint64_t[]", words)
-        lib.pa_xspan_set_bits(s, free, nelems, 0)
-        assert [lib.pa_xspan_next_free_idx(s) for _ in range(nelems + 1)] == list(range(nelems + 1))
-        taken = ffi.new("uint64_t[]", [2**64 - 1] * words)
-        lib.pa_xspan_set_bits(s, taken, nelems, 0)
-        assert lib.pa_xspan_next_free_idx(s) == nelems
+    with managed_span([0] * words, nelems) as s:
+        found = []
+        while (window := open_window(s, 64))[1]:
+            found += range(window[0], sum(window))
+            lib.pa_xspan_hand_out(s, window[1])
+        assert found == list(range(nelems))
+    with managed_span([2**64 - 1] * words, nelems) as s:
+        assert open_window(s, 64)[1] == 0
