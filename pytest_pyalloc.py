@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pyalloc._leakcheck import LeakCheck
 
 _NAME = "pyalloc_leakcheck"
-_CHECK = pytest.StashKey["LeakCheck"]()
-_RAISED = pytest.StashKey[bool]()
-_HELD = pytest.StashKey[bool]()
+_checks: dict[str, LeakCheck] = {}  # by node id, from the fixture's setup to the judgement
+_raised: set[str] = set()  # node ids of those that did not pass
+_holders: set[int] = set()  # sessions that keep the registry on, by the id of their config
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,7 +75,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             continue
         definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
         rest = [name for name in names if name != _NAME]
-        wider = [i for i, name in enumerate(rest) if definitions.get(name) and definitions[name][-1].scope != "function"]
+        wider = [i for i, name in enumerate(rest)
+                 if definitions.get(name) and definitions[name][-1].scope != "function"]
         place = wider[-1] + 1 if wider else 0
         item.fixturenames = [*rest[:place], _NAME, *rest[place:]]  # type: ignore[attr-defined]
 
@@ -88,38 +89,32 @@ def pyalloc_leakcheck(request: pytest.FixtureRequest) -> LeakCheck:
     """
     from pyalloc import _leakcheck
 
-    config = request.config
-    if _all_tests(config) and not config.stash.get(_HELD, False):
+    config, node_id = request.config, request.node.nodeid
+    if _all_tests(config) and id(config) not in _holders:
         _leakcheck.hold()  # all the time, so that reports can name references that are older than the test
-        config.stash[_HELD] = True
+        _holders.add(id(config))
     allow = [str(line) for line in config.getini(f"{_NAME}_allow")]
     for marker in request.node.iter_markers(_NAME):
         allow += _marked(marker)[1]
-    check = _leakcheck.LeakCheck(allow)
-    request.node.stash[_RAISED] = False
-    request.node.stash[_CHECK] = check  # judged and closed after the teardown of all that follows
-    return check
+    _raised.discard(node_id)
+    _checks[node_id] = _leakcheck.LeakCheck(allow)  # judged and closed after the teardown of all that follows
+    return _checks[node_id]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if config.stash.get(_HELD, False):
+    if id(config) in _holders:
         from pyalloc import _leakcheck
 
-        config.stash[_HELD] = False
+        _holders.discard(id(config))
         _leakcheck.release()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    if call.excinfo is not None:
-        item.stash[_RAISED] = True
-    return (yield)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    if call.excinfo is not None and item.nodeid in _checks:
+        _raised.add(item.nodeid)
 
 
-def _judge(item: pytest.Item) -> Optional[str]:
-    check = item.stash.get(_CHECK, None)
-    if check is None or item.stash[_RAISED]:
-        return None
+def _judge(item: pytest.Item, check: LeakCheck) -> Optional[str]:
     # pytest keeps the values of fixtures and the instance of a test's class a little longer.
     arguments = getattr(item, "funcargs", None)
     if arguments:
@@ -130,17 +125,21 @@ def _judge(item: pytest.Item) -> Optional[str]:
     return check.report()
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    report = None
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, None]:
+    """Old style, which every pytest since 7 and its pluggy know: this is loaded in all sessions of an environment."""
+    outcome = yield
+    check = _checks.pop(item.nodeid, None)
+    if check is None:
+        return
     try:
-        result = yield
-        report = _judge(item)
+        passed = item.nodeid not in _raised and outcome.excinfo is None
+        report = _judge(item, check) if passed else None
     finally:
-        check = item.stash.get(_CHECK, None)
-        if check is not None:
-            del item.stash[_CHECK]
-            check.close()
+        check.close()
+        _raised.discard(item.nodeid)
     if report is not None:
-        pytest.fail(f"what outlives the test: {report}", pytrace=False)
-    return result
+        try:
+            pytest.fail(f"what outlives the test: {report}", pytrace=False)
+        except pytest.fail.Exception as failure:
+            outcome.force_exception(failure)

@@ -129,7 +129,8 @@ def _run(options: argparse.Namespace) -> int:
     from pyalloc import _run as run
 
     return run.run(options.words, limit=options.memory_limit, python_objects=options.python_objects,
-                   stats_at_exit=options.stats_at_exit, background=options.background, trace=options.trace, live=options.live)
+                   stats_at_exit=options.stats_at_exit, background=options.background, trace=options.trace,
+                   live=options.live)
 
 
 def _top(options: argparse.Namespace) -> int:

@@ -22,8 +22,8 @@ def live() -> None:
     """Puts this process into live mode: ``python -m pyalloc top PID`` can look at it from now on, until it ends.
 
     Costs a thread that sleeps until somebody asks, 12 KiB and a file descriptor; allocating and freeing cost nothing
-    more.  More calls do nothing.  A fork child gets a page and a thread of its own when it next allocates.  The same for
-    a whole program: PYALLOC_LIVE=1 in its environment.  OSError when the operating system refuses.  Any thread.
+    more.  More calls do nothing.  A fork child gets a page and a thread of its own when it next allocates.  A whole
+    program: PYALLOC_LIVE=1 in its environment.  OSError when the operating system refuses.  Any thread.
     Go counterpart: none; expvar comes near.
     """
     import pyalloc
@@ -140,7 +140,7 @@ def _candidates(pid: int) -> list[str]:
     except FileNotFoundError:
         raise LiveError(f"there is no process {pid}") from None
     except PermissionError:
-        raise LiveError(f"{_name(pid)} belongs to another user: look at it as that user or as root") from None
+        raise LiveError(f"{_name(pid)} belongs to another user, or hides: look at it as its user or as root") from None
     if not links:
         try:
             links = _links(pid, "map_files")  # where the program has closed the descriptor; for root only

@@ -92,8 +92,9 @@ class Watch:
                 if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or not self._process.is_running():
                     raise Over
                 frame = Frame(
-                    pid=self._viewer.pid, name=_name(self._viewer.pid), status=status, answering=answering, unix_time=time.time(),
-                    rss=int(self._process.memory_info().rss), peak_rss=_peak_rss(self._viewer.pid),
+                    pid=self._viewer.pid, name=_name(self._viewer.pid), status=status, answering=answering,
+                    unix_time=time.time(), rss=int(self._process.memory_info().rss),
+                    peak_rss=_peak_rss(self._viewer.pid),
                     cpu_percent=float(self._process.cpu_percent()), os_threads=int(self._process.num_threads()),
                     figures=self._last)
         except psutil.NoSuchProcess:

@@ -4,8 +4,8 @@
 
     pyalloc.opentelemetry.instrument()        # the global meter provider, or instrument(meter_provider)
 
-Names are made from those of :func:`pyalloc.metrics`: ``/gc/heap/live:bytes`` is ``pyalloc.gc.heap.live.bytes``.  What only
-grows is an observable counter, the rest are observable gauges; a limit or goal that is not there is not observed.
+Names are made from those of :func:`pyalloc.metrics`: ``/gc/heap/live:bytes`` is ``pyalloc.gc.heap.live.bytes``.  What
+only grows is an observable counter, the rest are observable gauges; a limit or goal that is not there is not observed.
 OpenTelemetry has no observable histograms: one is a counter of values a bucket, with the attributes ``ge`` and ``lt``,
 the bucket's bounds.  All instruments of a collection read one snapshot.
 """
@@ -41,7 +41,7 @@ def instrument_name(name: str) -> str:
 
 
 class _Snapshot:
-    """One snapshot for all instruments of a collection, which calls each of them once: who asks twice gets a new one."""
+    """One snapshot for all instruments of a collection, which calls each once: who asks twice gets a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -30,7 +30,8 @@ try:
     from prometheus_client.metrics_core import Metric as _Family
     from prometheus_client.registry import Collector as _Collector
 except ImportError as _error:
-    raise ImportError(f"pyalloc.prometheus needs prometheus_client: pip install 'pyalloc[prometheus]' ({_error})") from _error
+    raise ImportError(
+        f"pyalloc.prometheus needs prometheus_client: pip install 'pyalloc[prometheus]' ({_error})") from _error
 
 from pyalloc._gc import read_gc_stats
 from pyalloc._metrics import Histogram, Metric, metrics
@@ -51,7 +52,7 @@ def family_name(name: str) -> str:
 
 
 def _last_inside(bound: float, unit: str) -> float:
-    """The largest value below a bound: bytes and nanoseconds are whole, and Prometheus's bounds belong to the bucket."""
+    """The largest value below a bound: bytes and ns are whole, and Prometheus's bounds belong to the bucket."""
     if bound == float("inf"):
         return bound
     return bound - 1 if unit == "bytes" else (round(bound * 1e9) - 1) / 1e9

@@ -476,9 +476,9 @@ typedef struct pa_live_page {
     pa_live_figures figures;
 } pa_live_page;
 
-/* Puts this process into live mode, for the rest of its life; more calls do nothing. 0, or the errno of memfd_create(2),
- * mmap(2) or EAGAIN when there is no thread. A fork child gets a page of its own at its first slow call of malloc or
- * free. PYALLOC_LIVE=1 does this at the start. */
+/* Puts this process into live mode, for the rest of its life; more calls do nothing. 0, or the errno of
+ * memfd_create(2) or mmap(2), or EAGAIN when there is no thread. A fork child gets a page of its own at its first slow
+ * call of malloc or free. PYALLOC_LIVE=1 does this at the start. */
 int pa_live_start(void);
 
 /* A viewer's: asks behind a page of nbytes that is mapped shared and writable for new figures, and copies them. 0, or

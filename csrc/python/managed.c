@@ -135,15 +135,22 @@ void pa_managed_drop_free_list(void)
     free_list_count = 0;
 }
 
+static PA_COLD PyObject *init_noted(pa_managed *blank, PyTypeObject *type, bool made)
+{
+    PyObject *reference = PyObject_Init((PyObject *)blank, type);
+    pa_sites_note(reference, made);
+    return reference;
+}
+
 PyObject *pa_managed_finish_as(pa_managed *blank, PyTypeObject *type, void *object, pa_handle *handle, bool made)
 {
     PA_OUTSIDE();
     blank->object = object;
     blank->handle = handle;
     blank->weakrefs = NULL;
-    PyObject *reference = PyObject_Init((PyObject *)blank, type);
-    pa_sites_note(reference, made);
-    return reference;
+    if (PA_UNLIKELY(pa_sites_on))
+        return init_noted(blank, type, made);
+    return PyObject_Init((PyObject *)blank, type);
 }
 
 PyObject *pa_managed_finish(pa_managed *blank, void *object, pa_handle *handle, bool made)

@@ -14,6 +14,7 @@
  */
 #include "python/sites.h"
 
+#include <frameobject.h> /* PyFrame_GetBack, before 3.11 */
 #include <pythread.h>
 
 #include "python/buffer.h"
@@ -77,7 +78,7 @@ static bool note_object(entry *e, PyObject *object)
     return e->made != NULL;
 }
 
-/* The Buffer or the reference, new; NULL when it is gone. Runs no Python code but the decrement that the caller owes. */
+/* The Buffer or the reference, new; NULL when it is gone. Runs no Python code: that may be the decrement's, later. */
 static PyObject *entry_object(const entry *e)
 {
     PyObject *object = PyObject_CallObject(e->weakref, NULL);
@@ -305,6 +306,7 @@ PyMethodDef pa_sites_methods[] = {
      "What was noted after that number and is still there: (kind, object, ((code, line), ...)); kind 0: a Buffer,\n"
      "1: a managed object, 2: a reference to one."},
     {"sites_quietly", py_sites_quietly, METH_O,
-     "sites_quietly($module, function, /)\n--\n\nfunction(), without noting references that this thread makes meanwhile."},
+     "sites_quietly($module, function, /)\n--\n\n"
+     "function(), without noting references that this thread makes meanwhile."},
     {NULL, NULL, 0, NULL},
 };

@@ -8,7 +8,7 @@
 extern PA_HIDDEN bool pa_sites_on;
 
 /* A Buffer, or a reference to a managed object, was made; made: and the managed object with it. Outside, the object
- * whole. May run Python code (the collector of CPython); leaves no exception, and a note that cannot be made is counted. */
+ * whole. May run Python code (the collector of CPython); leaves no exception, and counts notes that it cannot make. */
 PA_COLD void pa_sites_note_slow(PyObject *object, bool made);
 
 static inline void pa_sites_note(PyObject *object, bool made)

@@ -22,7 +22,8 @@ import pyalloc
 from pyalloc import _live, _top
 
 MIB = 2**20
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYALLOC", "LD_PRELOAD", "GO"))}
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if not name.startswith(("PYALLOC", "LD_PRELOAD", "GO"))}
 
 
 def wait_for(condition, what, seconds=60):
@@ -77,7 +78,10 @@ def test_figures_are_the_process_s():
 
 
 def test_counts_of_the_collector():
-    code = WAIT.replace("sys.stdin.read()", "for line in sys.stdin:\n    pyalloc.collect()\n    print('done', flush=True)")
+    code = ("print('ready', flush=True)\n"
+            "for line in sys.stdin:\n"
+            "    pyalloc.collect()\n"
+            "    print('done', flush=True)\n")
     with program(code) as process, _live.Viewer(process.pid) as viewer:
         before = viewer.read(60)
         for _ in range(3):
@@ -334,7 +338,8 @@ def test_without_live_mode_the_command_says_how():
 
 
 def test_run_live():
-    process = subprocess.Popen([sys.executable, "-m", "pyalloc", "run", "--live", "--", "sleep", "600"], env=ENVIRONMENT)
+    process = subprocess.Popen([sys.executable, "-m", "pyalloc", "run", "--live", "--", "sleep", "600"],
+                               env=ENVIRONMENT)
     try:
         with wait_for(lambda: viewer_or_none(process.pid), "its page") as viewer:
             assert viewer.read(60).idle > 0
@@ -438,7 +443,8 @@ def test_frames_are_drawn_and_q_quits(start):
 
 @pytest.mark.parametrize("size", [(10, 30), (24, 80), (3, 200)])
 def test_small_terminals(start, size):
-    with program(HOLD) as process, Terminal(*start, "top", "--interval", "0.1", str(process.pid), size=size) as terminal:
+    words = (*start, "top", "--interval", "0.1")
+    with program(HOLD) as process, Terminal(*words, str(process.pid), size=size) as terminal:
         terminal.read_until(lambda: len(terminal.frames()) >= 3, "frames")
         terminal.type(b"Q")
         assert terminal.code() == 0 and terminal.is_restored()
@@ -472,13 +478,15 @@ def test_a_stopped_process_is_said_to_be(start):
         terminal.read_until(lambda: "NOT ANSWERING (stopped)" in words_of(terminal.shown), "its state")
         process.send_signal(signal.SIGCONT)
         drawn = len(terminal.frames())
-        terminal.read_until(lambda: any("sleeping" in words_of(frame) for frame in terminal.frames()[drawn + 1:]), "it to go on")
+        terminal.read_until(lambda: any("sleeping" in words_of(frame) for frame in terminal.frames()[drawn + 1:]),
+                            "it to go on")
         terminal.type(b"q")
         assert terminal.code() == 0
 
 
 def test_a_command_s_output_comes_after_the_picture(start):
-    code = "import sys, time\nprint('hello', flush=True)\nprint('trouble', file=sys.stderr, flush=True)\ntime.sleep(600)"
+    code = ("import sys, time\nprint('hello', flush=True)\nprint('trouble', file=sys.stderr, flush=True)\n"
+            "time.sleep(600)")
     with Terminal(*start, "top", "--interval", "0.1", "--", sys.executable, "-c", code) as terminal:
         terminal.read_until(lambda: len(terminal.frames()) >= 4, "frames")
         assert b"hello" not in terminal.shown and b"trouble" not in terminal.shown
@@ -489,7 +497,8 @@ def test_a_command_s_output_comes_after_the_picture(start):
 
 
 def test_lines_when_only_the_input_is_a_terminal():
-    with program(HOLD) as process, Terminal("-c", "import subprocess, sys\nprint(len(subprocess.run([sys.executable, "
-                                            f"'-m', 'pyalloc', 'top', '--count', '2', '--interval', '0.1', '{process.pid}'], "
-                                            "stdout=subprocess.PIPE).stdout.splitlines()))") as terminal:
+    code = ("import subprocess, sys\n"
+            "command = [sys.executable, '-m', 'pyalloc', 'top', '--count', '2', '--interval', '0.1', sys.argv[1]]\n"
+            "print(len(subprocess.run(command, stdout=subprocess.PIPE).stdout.splitlines()))\n")
+    with program(HOLD) as process, Terminal("-c", code, str(process.pid)) as terminal:
         assert terminal.code() == 0 and terminal.shown == b"2\r\n" and not terminal.frames()

@@ -161,8 +161,8 @@ static void fork_one(bool forks_again)
 
 int main(int argc, char **argv)
 {
-    long reads = argument(argc, argv, 1, 2000), threads = argument(argc, argv, 2, 3), viewers = argument(argc, argv, 3, 2);
-    long forks = argument(argc, argv, 4, 10);
+    long reads = argument(argc, argv, 1, 2000), threads = argument(argc, argv, 2, 3);
+    long viewers = argument(argc, argv, 3, 2), forks = argument(argc, argv, 4, 10);
     pthread_t ids[2 * MAX_THREADS];
     REQUIRE(threads <= MAX_THREADS && viewers <= MAX_THREADS);
     REQUIRE(live_fd() < 0 && !is_mapped());
