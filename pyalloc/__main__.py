@@ -177,7 +177,7 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
     top.usage = "python -m pyalloc top [options] PID | -- command [argument ...]"
     top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
     top.add_argument("--count", type=int, default=None, metavar="N", help="end after so many looks")
-    top.add_argument("--json", action="store_true", help="a line of JSON a look; so, too, without a terminal: lines")
+    top.add_argument("--json", action="store_true", help="print a line of JSON a look")
     top.add_argument("--memory-limit", metavar="X", help="of the command, as for run")
     top.add_argument("--python-objects", action="store_true", help="of a Python command, as for run")
     top.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

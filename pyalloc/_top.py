@@ -25,6 +25,7 @@ from pyalloc._report import human
 
 _GRACE_SECONDS = 5  # between SIGTERM and SIGKILL
 _ROWS = 12
+_DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -408,10 +409,14 @@ class _Command:
         self._kept = []
 
 
+def _is_drawn(as_json: bool) -> bool:
+    return sys.stdout.isatty() and not as_json and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
 def _look(viewer: Viewer, interval: float, count: Optional[int], as_json: bool) -> None:
     with viewer:
         watch = Watch(viewer, timeout=min(1.0, max(0.2, interval)))
-        if sys.stdout.isatty() and not as_json:
+        if _is_drawn(as_json):
             _draw(watch, interval, count)
         else:
             _print(watch, interval, count, Frame.as_json if as_json else line)
@@ -419,7 +424,7 @@ def _look(viewer: Viewer, interval: float, count: Optional[int], as_json: bool) 
 
 def _look_at_command(words: Sequence[str], interval: float, count: Optional[int], as_json: bool,
                      options: dict[str, Any]) -> int:
-    command = _Command(words, sys.stdout.isatty() and not as_json, **options)
+    command = _Command(words, _is_drawn(as_json), **options)
     try:
         viewer = command.viewer()
         if viewer is not None:
@@ -436,8 +441,8 @@ def top(words: Sequence[str], *, interval: float, count: Optional[int], as_json:
     """Looks at a process (one word, its id) or at a command, which ends with the view.  Returns the exit code."""
     from pyalloc._run import RunError
 
-    if not interval > 0:
-        print(f"pyalloc top: --interval {interval:g}: more than 0 seconds", file=sys.stderr)
+    if not 0 < interval <= _DAY_SECONDS:
+        print(f"pyalloc top: --interval {interval:g}: more than 0 seconds, at most a day", file=sys.stderr)
         return 2
     if count is not None and count < 1:
         print(f"pyalloc top: --count {count}: at least 1", file=sys.stderr)

@@ -322,7 +322,7 @@ def test_another_program_by_exec():
 @pytest.mark.parametrize("words, code, text", [
     ([], 2, "a process id"), (["x"], 2, "behind --"), (["1", "2"], 2, "behind --"), (["--"], 2, "no command"),
     (["--count", "0", "1"], 2, "at least 1"), (["--interval", "0", "1"], 2, "more than 0"),
-    (["--interval", "nan", "1"], 2, "more than 0"), (["99999999"], 1, "no process 99999999"),
+    (["--interval", "nan", "1"], 2, "more than 0"), (["--interval", "inf", "1"], 2, "at most a day"), (["99999999"], 1, "no process 99999999"),
     (["--", "no-such-command"], 127, "no such command"), (["--memory-limit", "x", "--", "true"], 1, "x"),
 ])
 def test_errors_are_one_line(words, code, text):
@@ -502,3 +502,9 @@ def test_lines_when_only_the_input_is_a_terminal():
             "print(len(subprocess.run(command, stdout=subprocess.PIPE).stdout.splitlines()))\n")
     with program(HOLD) as process, Terminal("-c", code, str(process.pid)) as terminal:
         assert terminal.code() == 0 and terminal.shown == b"2\r\n" and not terminal.frames()
+
+
+def test_lines_on_a_terminal_that_cannot_draw():
+    words = ("-m", "pyalloc", "top", "--interval", "0.1", "--count", "2")
+    with program(HOLD) as process, Terminal(*words, str(process.pid), env={"TERM": "dumb"}) as terminal:
+        assert terminal.code() == 0 and terminal.shown.count(b"\r\n") == 2 and b"\x1b" not in terminal.shown
