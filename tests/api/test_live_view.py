@@ -322,7 +322,8 @@ def test_another_program_by_exec():
 @pytest.mark.parametrize("words, code, text", [
     ([], 2, "a process id"), (["x"], 2, "behind --"), (["1", "2"], 2, "behind --"), (["--"], 2, "no command"),
     (["--count", "0", "1"], 2, "at least 1"), (["--interval", "0", "1"], 2, "more than 0"),
-    (["--interval", "nan", "1"], 2, "more than 0"), (["--interval", "inf", "1"], 2, "at most a day"), (["99999999"], 1, "no process 99999999"),
+    (["--interval", "nan", "1"], 2, "more than 0"),
+    (["--interval", "inf", "1"], 2, "at most a day"), (["99999999"], 1, "no process 99999999"),
     (["--", "no-such-command"], 127, "no such command"), (["--memory-limit", "x", "--", "true"], 1, "x"),
 ])
 def test_errors_are_one_line(words, code, text):
