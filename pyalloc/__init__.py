@@ -136,6 +136,7 @@ __all__ = [
     "int8",
     "is_alive",
     "lib",
+    "live",
     "managed_bytes",
     "metrics",
     "owns",
@@ -159,6 +160,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pyalloc import preload as preload
+    from pyalloc._live import live as live
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -175,8 +177,8 @@ def __getattr__(name: str) -> Any:
         return globals()[name]
     if name == "preload":
         return importlib.import_module("pyalloc.preload")
-    if name == "trace":
-        globals()[name] = importlib.import_module("pyalloc._trace").trace
+    if name in ("live", "trace"):
+        globals()[name] = getattr(importlib.import_module(f"pyalloc._{name}"), name)
         return globals()[name]
     raise AttributeError(f"module 'pyalloc' has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: run, and bench, classes, stats, metrics, map, rss, options, doctor; these have --json."""
+"""``python -m pyalloc``: run, top, and bench, classes, stats, metrics, map, rss, options, doctor; these have --json."""
 
 from __future__ import annotations
 
@@ -129,7 +129,15 @@ def _run(options: argparse.Namespace) -> int:
     from pyalloc import _run as run
 
     return run.run(options.words, limit=options.memory_limit, python_objects=options.python_objects,
-                   stats_at_exit=options.stats_at_exit, background=options.background, trace=options.trace)
+                   stats_at_exit=options.stats_at_exit, background=options.background, trace=options.trace,
+                   live=options.live)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from pyalloc import _top as top
+
+    return top.top(options.words, interval=options.interval, count=options.count, as_json=options.json,
+                   limit=options.memory_limit, python_objects=options.python_objects)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -160,9 +168,19 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
     run.add_argument("--stats-at-exit", action="store_true", help="write a summary to stderr when a process exits")
     run.add_argument("--trace", metavar="PATH", help="write an execution trace when a process exits: JSON for "
                      "ui.perfetto.dev; %%p in the path is the process id")
+    run.add_argument("--live", action="store_true", help="let python -m pyalloc top look at its processes")
     run.add_argument("--no-background", dest="background", action="store_false",
                      help="start no thread; idle memory then goes back when the program allocates or frees")
     run.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+    top = add("top", _top, "look at the heap of a process while it runs: figures that are drawn anew, or lines")
+    top.usage = "python -m pyalloc top [options] PID | -- command [argument ...]"
+    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    top.add_argument("--count", type=int, default=None, metavar="N", help="end after so many looks")
+    top.add_argument("--json", action="store_true", help="print a line of JSON a look")
+    top.add_argument("--memory-limit", metavar="X", help="of the command, as for run")
+    top.add_argument("--python-objects", action="store_true", help="of a Python command, as for run")
+    top.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     bench = add("bench", _bench, "compare pyalloc with glibc malloc and the peers that are installed")
     if command == "bench":  # its modules are worth loading only for itself

@@ -74,7 +74,8 @@ def command_of(words: Sequence[str]) -> list[str]:
 
 
 def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_objects: bool = False,
-                stats_at_exit: bool = False, background: bool = True, trace: Optional[str] = None) -> dict[str, str]:
+                stats_at_exit: bool = False, background: bool = True, trace: Optional[str] = None,
+                live: bool = False) -> dict[str, str]:
     """The program's environment. What *base* says about the background thread holds unless it is turned off."""
     env = preload.env(base)
     if not background:
@@ -88,6 +89,8 @@ def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_
         env["PYTHONMALLOC"] = "malloc"
     if stats_at_exit:
         env["PYALLOC_STATS_AT_EXIT"] = "1"
+    if live:
+        env["PYALLOC_LIVE"] = "1"
     if trace is not None:
         folder = os.path.dirname(os.path.abspath(trace))
         if not os.path.isdir(folder):

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "api/live.h"
 #include "api/summary.h"
 #include "api/trace.h"
 #include "base/options.h"
@@ -54,6 +55,8 @@ static __attribute__((constructor)) void start(void)
     if (pa_the_options.background)
         pa_scavenge_enable();
     pa_trace_at_start();
+    if (pa_the_options.live)
+        pa_live_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)

@@ -27,6 +27,8 @@
       "soft limit of the memory that pyalloc uses: bytes, 512MiB, or off")                                   \
     X(gc_workers, "PYALLOC_GC_WORKERS", COUNT, 0, "0", NULL,                                                 \
       "threads that may mark at once, 0: as many as there are processors")                                   \
+    X(live, "PYALLOC_LIVE", BOOL, 0, "0", NULL,                                                              \
+      "have figures for python -m pyalloc top at hand: a thread that sleeps until a viewer asks")            \
     X(trace, "PYALLOC_TRACE", PATH, 0, "", NULL,                                                             \
       "write an execution trace to this file when the process exits (JSON for Perfetto); %p: process id")    \
     X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \

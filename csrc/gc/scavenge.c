@@ -211,12 +211,13 @@ static void notify(void)
     if (pa_mcache_is_real(pa_current_mcache))
         start_or_wake();
     else /* somebody else will */
-        atomic_store_explicit(&pa_the_heap.decay.notify_due, true, memory_order_release);
+        atomic_fetch_or_explicit(&pa_the_heap.decay.notify_due, PA_DUE_IDLE, memory_order_release);
 }
 
 void pa_scavenge_after_sweep(void)
 {
-    if (atomic_exchange_explicit(&pa_the_heap.decay.notify_due, false, memory_order_acquire))
+    if (atomic_fetch_and_explicit(&pa_the_heap.decay.notify_due, ~(uint32_t)PA_DUE_IDLE, memory_order_acquire) &
+        PA_DUE_IDLE)
         start_or_wake();
 }
 

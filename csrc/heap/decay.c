@@ -98,8 +98,22 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
         pa_release_pages(h, piece, PA_RELEASE_TICK);
 }
 
+void pa_decay_repeat_errand(pa_decay *d)
+{
+    atomic_fetch_or_explicit(&d->notify_due, PA_DUE_ERRAND, memory_order_release);
+}
+
+void pa_decay_set_errand(pa_decay *d, void (*errand)(void))
+{
+    d->errand = errand;
+    pa_decay_repeat_errand(d);
+}
+
 void pa_decay_notify_slow(pa_decay *d)
 {
-    if (atomic_exchange_explicit(&d->notify_due, false, memory_order_acquire))
+    uint32_t due = atomic_exchange_explicit(&d->notify_due, 0, memory_order_acquire);
+    if (due & PA_DUE_ERRAND)
+        d->errand();
+    if (due & PA_DUE_IDLE)
         d->notify();
 }

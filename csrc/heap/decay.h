@@ -21,6 +21,8 @@ struct pa_heap;
 #define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* by a slow path that was long awaited: the next may be, too */
 #define PA_DECAY_NEVER UINT64_MAX
 
+enum { PA_DUE_IDLE = 1, PA_DUE_ERRAND = 2 };
+
 typedef struct pa_decay {
     /* When the next look is due, on the coarse monotonic clock. Read relaxed by every slow path; whoever moves
      * it forward by compare-and-swap does the look, so one of many does. 0 at start: the first look is at once. */
@@ -31,12 +33,14 @@ typedef struct pa_decay {
     /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter, with release for
      * pa_decay_wake, which calls `notify`; else read relaxed. */
     _Atomic bool background;
-    /* Free and backed pages came to exceed notify_above_pages, or there is no background thread yet and those in use
-     * by several threads do. Set under mheap's lock, with release, so that who sees
-     * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. */
-    _Atomic bool notify_due;
+    /* Bits. PA_DUE_IDLE: free and backed pages came to exceed notify_above_pages, or there is no background thread yet
+     * and those in use by several threads do. Set under mheap's lock, with release, so that who sees
+     * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. PA_DUE_ERRAND: the same for
+     * `errand`, set by a fork child's only thread. */
+    _Atomic uint32_t notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
     void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */
+    void (*errand)(void);        /* what else waits for the next slow path: it may start a thread */
     bool refused;                /* under mheap's lock: no thread was to be had; what is held is no reason to retry */
     bool stuck;                  /* under mheap's lock: the OS refused what is free; the limit is no reason to wake */
 
@@ -69,6 +73,11 @@ PA_INLINE bool pa_decay_is_due(pa_decay *d, uint64_t now_ns)
 {
     return now_ns >= atomic_load_explicit(&d->next_ns, memory_order_relaxed);
 }
+
+/* errand is called once, by the next slow path outside every lock. Precondition: no other thread is here. */
+void pa_decay_set_errand(pa_decay *d, void (*errand)(void));
+/* Once more, by the slow path after this one. From the errand itself. */
+void pa_decay_repeat_errand(pa_decay *d);
 
 /* Slow paths, with no lock held: tells whoever wants to know of idle memory. That may start a thread, which allocates:
  * before an allocation takes its block in hand, or after a free is over. */

@@ -278,7 +278,7 @@ static void notice_held_locked(pa_heap *h)
                   atomic_load_explicit(&h->idle.caches, memory_order_relaxed) < CACHES))
         return;
     h->decay.notify_above_pages = 0;
-    atomic_store_explicit(&h->decay.notify_due, true, memory_order_release);
+    atomic_fetch_or_explicit(&h->decay.notify_due, PA_DUE_IDLE, memory_order_release);
 }
 
 static pa_span *alloc_span_locked(pa_heap *h, size_t min_pages, size_t npages, size_t align_pages)
@@ -333,7 +333,7 @@ void pa_heap_notice_idle_locked(pa_heap *h)
             return;
     }
     h->decay.notify_above_pages = 0;
-    atomic_store_explicit(&h->decay.notify_due, true, memory_order_release);
+    atomic_fetch_or_explicit(&h->decay.notify_due, PA_DUE_IDLE, memory_order_release);
 }
 
 static void free_span_locked(pa_heap *h, pa_span *s)

@@ -448,6 +448,43 @@ size_t pa_trace_read(pa_trace_event *out, size_t capacity, uint64_t *lost);
  * of write(2), or ENOMEM for the copy of the events. */
 int pa_trace_write(int fd);
 
+/* ---- Live view: figures for another process that asks ---------------------------------------------------
+ *
+ * A process in live mode has an unnamed file, "pyalloc-live" in /proc/<pid>/fd, mapped shared. A viewer maps it too,
+ * counts `request` up and wakes who sleeps on it: a thread of the viewed process, which writes the figures and sets
+ * `answered`. Nothing happens while nobody asks. Of the same user only, as /proc/<pid>/fd and the file's mode have it.
+ */
+
+enum { PA_LIVE_LAYOUT = 1 };    /* changes when the meaning of a field does; a new size tells itself */
+
+typedef struct pa_live_figures {
+    uint64_t time_ns;           /* when they were taken; CLOCK_MONOTONIC */
+    uint64_t cost_ns;           /* how long that took */
+    pa_snapshot snapshot;
+} pa_live_figures;
+
+typedef struct pa_live_page {
+    char magic[8];              /* "pyalive" */
+    uint32_t layout;            /* PA_LIVE_LAYOUT */
+    uint32_t nbytes;            /* sizeof(pa_live_page) */
+    uint32_t process;           /* id, as the viewed process sees it: a fork child has not this page */
+    char version[12];           /* pa_version() */
+    uint32_t request;           /* futex; counted up by viewers */
+    uint32_t answered;          /* futex; the last request whose figures are there; written by the viewed process */
+    uint32_t seq;               /* odd while figures are being written (a seqlock); by the viewed process */
+    uint32_t reserved;
+    pa_live_figures figures;
+} pa_live_page;
+
+/* Puts this process into live mode, for the rest of its life; more calls do nothing. 0, or the errno of
+ * memfd_create(2) or mmap(2), or EAGAIN when there is no thread. A fork child gets a page of its own at its first slow
+ * call of malloc or free. PYALLOC_LIVE=1 does this at the start. */
+int pa_live_start(void);
+
+/* A viewer's: asks behind a page of nbytes that is mapped shared and writable for new figures, and copies them. 0, or
+ * EINVAL (no such page), EPROTO (one of another version: page->version), ETIMEDOUT (no answer in time). */
+int pa_live_read(void *page, size_t nbytes, pa_live_figures *out, uint64_t timeout_ns);
+
 /* ---- Heap map: every page of every arena -------------------------------------------------------------- */
 
 typedef enum pa_page_state {

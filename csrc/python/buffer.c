@@ -23,6 +23,7 @@
 
 #include "python/block.h"
 #include "python/buffer_doc.h"
+#include "python/sites.h"
 
 enum { FREE_LIST_MAX = 128 };
 
@@ -59,6 +60,7 @@ static inline PyObject *buffer_new(Py_ssize_t nbytes, int align_shift, bool zero
     self->weakrefs = NULL;
     self->align_shift = (uint8_t)align_shift;
     self->zeroed = zero;
+    pa_sites_note((PyObject *)self, false);
     return (PyObject *)self;
 }
 

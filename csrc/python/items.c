@@ -87,7 +87,7 @@ PyObject *pa_items_new(uint32_t class_id, uint32_t element_id, Py_ssize_t length
     if (alone)
         handle = make_without_gil(class_id, element_id, (size_t)length, &made);
     if (PA_LIKELY(handle != NULL))
-        return pa_managed_finish(blank, made, handle);
+        return pa_managed_finish(blank, made, handle, true);
     pa_managed_drop_blank(blank);
     return pa_managed_set_out_of_memory("items", nbytes);
 }

@@ -18,6 +18,7 @@
 #include <errno.h>
 
 #include "python/managed_doc.h"
+#include "python/sites.h"
 
 enum { FREE_LIST_MAX = 256, TABLE_STEP = 64 };
 /* How long a thread waits for a stop with the GIL: the stops of the concurrent modes are shorter, unless a thread
@@ -134,18 +135,27 @@ void pa_managed_drop_free_list(void)
     free_list_count = 0;
 }
 
-PyObject *pa_managed_finish_as(pa_managed *blank, PyTypeObject *type, void *object, pa_handle *handle)
+static PA_COLD PyObject *init_noted(pa_managed *blank, PyTypeObject *type, bool made)
+{
+    PyObject *reference = PyObject_Init((PyObject *)blank, type);
+    pa_sites_note(reference, made);
+    return reference;
+}
+
+PyObject *pa_managed_finish_as(pa_managed *blank, PyTypeObject *type, void *object, pa_handle *handle, bool made)
 {
     PA_OUTSIDE();
     blank->object = object;
     blank->handle = handle;
     blank->weakrefs = NULL;
+    if (PA_UNLIKELY(pa_sites_on))
+        return init_noted(blank, type, made);
     return PyObject_Init((PyObject *)blank, type);
 }
 
-PyObject *pa_managed_finish(pa_managed *blank, void *object, pa_handle *handle)
+PyObject *pa_managed_finish(pa_managed *blank, void *object, pa_handle *handle, bool made)
 {
-    return pa_managed_finish_as(blank, pa_layout_of(object)->python_type, object, handle);
+    return pa_managed_finish_as(blank, pa_layout_of(object)->python_type, object, handle, made);
 }
 
 /* The classes made by Python code get this too (struct_type.c), in place of CPython's general one. */
@@ -182,7 +192,7 @@ PyObject *pa_managed_load(void **slot)
     pa_handle *handle = object != NULL ? pa_handle_new(object) : NULL;
     pa_inside_leave();
     if (PA_LIKELY(handle != NULL))
-        return pa_managed_finish(blank, object, handle);
+        return pa_managed_finish(blank, object, handle, false);
     pa_managed_drop_blank(blank);
     if (object != NULL)
         return PyErr_NoMemory();

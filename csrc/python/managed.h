@@ -132,10 +132,11 @@ PA_COLD void pa_cleanup_kick(void);
 pa_managed *pa_managed_blank(void);
 /* The blank was not needed. */
 void pa_managed_drop_blank(pa_managed *blank);
-/* Makes blank a reference to object, whose handle it takes over.  Outside; cannot fail. */
-PyObject *pa_managed_finish(pa_managed *blank, void *object, pa_handle *handle);
+/* Makes blank a reference to object, whose handle it takes over.  Outside; cannot fail.  made: the object is new; for
+ * the notes of sites.c, which may run Python code when they are on. */
+PyObject *pa_managed_finish(pa_managed *blank, void *object, pa_handle *handle, bool made);
 /* The same, for an object of a class that is known. */
-PyObject *pa_managed_finish_as(pa_managed *blank, PyTypeObject *type, void *object, pa_handle *handle);
+PyObject *pa_managed_finish_as(pa_managed *blank, PyTypeObject *type, void *object, pa_handle *handle, bool made);
 /* A new reference to what slot points to, None for NULL.  slot lies in an object that the caller keeps. */
 PyObject *pa_managed_load(void **slot);
 /* *out = the address behind value, which may be None; TypeError when it is no managed object or not one of

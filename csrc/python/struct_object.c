@@ -154,7 +154,7 @@ static PyObject *make(PyTypeObject *cls, const pa_layout *layout, const staged *
             pa_store(at, (void *)(uintptr_t)stages[i].bits);
     }
     pa_inside_leave();
-    return pa_managed_finish_as(blank, cls, object, handle);
+    return pa_managed_finish_as(blank, cls, object, handle, true);
 }
 
 static const pa_layout *layout_to_make(PyTypeObject *cls)

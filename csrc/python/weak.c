@@ -61,8 +61,7 @@ static void weakref_dealloc(PyObject *object)
     PyObject_Free(self);
 }
 
-/* A new reference to the object, or None. */
-static PyObject *target_of(PyObject *object)
+PyObject *pa_weakref_target(pa_weak *weak)
 {
     pa_managed *blank = pa_managed_blank();
     if (blank == NULL)
@@ -71,11 +70,11 @@ static PyObject *target_of(PyObject *object)
         pa_managed_drop_blank(blank);
         return NULL;
     }
-    void *target = pa_weak_get(((pa_weakref *)object)->weak);
+    void *target = pa_weak_get(weak);
     pa_handle *handle = target != NULL ? pa_handle_new(target) : NULL;
     pa_inside_leave();
     if (handle != NULL)
-        return pa_managed_finish(blank, target, handle);
+        return pa_managed_finish(blank, target, handle, false);
     pa_managed_drop_blank(blank);
     if (target != NULL)
         return PyErr_NoMemory();
@@ -88,12 +87,12 @@ static PyObject *weakref_call(PyObject *object, PyObject *args, PyObject *kwargs
         PyErr_SetString(PyExc_TypeError, "a weakref takes no arguments");
         return NULL;
     }
-    return target_of(object);
+    return pa_weakref_target(((pa_weakref *)object)->weak);
 }
 
 static PyObject *weakref_repr(PyObject *object)
 {
-    PyObject *target = target_of(object);
+    PyObject *target = pa_weakref_target(((pa_weakref *)object)->weak);
     if (target == NULL)
         return NULL;
     PyObject *text = target == Py_None

@@ -9,4 +9,7 @@ extern PyTypeObject pa_weakref_type;
 /* Module function is_alive(). */
 extern PyMethodDef pa_weak_methods[];
 
+/* A new reference to the object behind it, or None; NULL with MemoryError.  May let the GIL go. */
+PyObject *pa_weakref_target(pa_weak *weak);
+
 #endif

@@ -51,19 +51,39 @@ unsigned pa_thread_processors(void)
     return n;
 }
 
-void pa_thread_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
+static void wait_on(_Atomic uint32_t *word, int operation, uint32_t expected, int64_t timeout_ns)
 {
     int saved_errno = errno;
     struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns < 0 ? NULL : &limit, NULL, 0);
+    syscall(SYS_futex, word, operation, expected, timeout_ns < 0 ? NULL : &limit, NULL, 0);
     errno = saved_errno;
+}
+
+static void wake_all(_Atomic uint32_t *word, int operation)
+{
+    int saved_errno = errno;
+    syscall(SYS_futex, word, operation, INT32_MAX, NULL, NULL, 0);
+    errno = saved_errno;
+}
+
+void pa_thread_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+    wait_on(word, FUTEX_WAIT_PRIVATE, expected, timeout_ns);
 }
 
 void pa_thread_wake_all(_Atomic uint32_t *word)
 {
-    int saved_errno = errno;
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
-    errno = saved_errno;
+    wake_all(word, FUTEX_WAKE_PRIVATE);
+}
+
+void pa_thread_wait_shared(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+    wait_on(word, FUTEX_WAIT, expected, timeout_ns);
+}
+
+void pa_thread_wake_all_shared(_Atomic uint32_t *word)
+{
+    wake_all(word, FUTEX_WAKE);
 }
 
 void pa_thread_yield(void)

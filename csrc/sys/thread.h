@@ -15,6 +15,9 @@ unsigned pa_thread_processors(void);
 /* Sleeps while *word == expected, at most timeout_ns (< 0: for ever). May return early. */
 void pa_thread_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
 void pa_thread_wake_all(_Atomic uint32_t *word);
+/* The same for a word in memory that processes share. */
+void pa_thread_wait_shared(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
+void pa_thread_wake_all_shared(_Atomic uint32_t *word);
 void pa_thread_yield(void);
 
 /* membarrier(2), private expedited. Register once a process, and again in a fork child; false: not to be had. */

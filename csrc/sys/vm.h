@@ -46,6 +46,10 @@ typedef enum pa_vm_given { PA_VM_REFUSED, PA_VM_ZEROED, PA_VM_LAZY } pa_vm_given
 pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes);
 /* Asks for (true) or forbids (false) transparent huge pages in a ready region. Best effort. */
 void pa_vm_huge(void *addr, size_t nbytes, bool want);
+/* Ready memory that other processes may map, too: an unnamed file of nbytes, readable and writable by its owner only,
+ * whose size is sealed, so that nobody can make the mapping fault. It shows as /memfd:<name> in /proc/<pid>/fd, is
+ * closed by exec and not mapped in a fork child, which inherits the descriptor, though. NULL with *error, an errno. */
+void *pa_vm_map_shared(const char *name, size_t nbytes, int *fd, int *error);
 /* mmap calls made for heap memory since the start. */
 uint64_t pa_vm_heap_mmaps(void);
 

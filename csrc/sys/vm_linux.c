@@ -7,8 +7,10 @@
 #include "sys/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -183,6 +185,35 @@ void pa_vm_huge(void *addr, size_t nbytes, bool want)
     int saved_errno = errno;
     madvise(addr, nbytes, want ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     errno = saved_errno;
+}
+
+static void *map_sealed(int fd, size_t nbytes)
+{
+    if (injected() || fchmod(fd, S_IRUSR | S_IWUSR) != 0 || ftruncate(fd, (off_t)nbytes) != 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+        return NULL;
+    void *p = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    if (madvise(p, nbytes, MADV_DONTFORK) == 0) {
+        madvise(p, nbytes, MADV_DONTDUMP);
+        return p;
+    }
+    pa_vm_unmap(p, nbytes);
+    return NULL;
+}
+
+void *pa_vm_map_shared(const char *name, size_t nbytes, int *fd, int *error)
+{
+    int saved_errno = errno;
+    errno = ENOMEM;
+    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    void *p = *fd < 0 ? NULL : map_sealed(*fd, nbytes);
+    *error = p ? 0 : errno;
+    if (!p && *fd >= 0)
+        close(*fd);
+    errno = saved_errno;
+    return p;
 }
 
 uint64_t pa_vm_heap_mmaps(void)

@@ -89,7 +89,7 @@ def test_bench_has_options(run_python):
 
 def test_help_names_every_command(run_python):
     text = run_python("-m", "pyalloc", "--help").stdout
-    for command in ("bench", "classes", "stats", "rss", "doctor"):
+    for command in ("run", "top", "bench", "classes", "stats", "rss", "doctor"):
         assert command in text
 
 

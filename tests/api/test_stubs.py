@@ -20,7 +20,7 @@ def test_stubs_match_the_module(run_python, tmp_path):
 
 
 def test_mypy_strict(run_python):
-    result = run_python("-m", "mypy", "--strict", "-p", "pyalloc", check=False, timeout=300)
+    result = run_python("-m", "mypy", "--strict", "-p", "pyalloc", "-m", "pytest_pyalloc", check=False, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

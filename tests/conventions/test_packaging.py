@@ -23,7 +23,7 @@ def test_every_source_is_in(root, names):
     patterns = ("csrc/**/*.[ch]", "csrc/*.map", "csrc/**/*.ld", "gen/*.py", "bench/**/*.[ch]", "bench/*.py",
                 "pyalloc/**/*.py", "pyalloc/*.pyi", "tests/**/*.py")
     wanted = {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern)}
-    wanted |= {"pyalloc/py.typed", "setup.py", "pyproject.toml", "LICENSE"}
+    wanted |= {"pyalloc/py.typed", "setup.py", "pyproject.toml", "LICENSE", "pytest_pyalloc.py"}
     wanted |= {str(path.relative_to(root)) for path in root.glob("pyalloc/_bench/traces/*")}
     assert not wanted - names
 

@@ -29,6 +29,7 @@ RUNS = {
     "laps": {"plain": [], "asan": [], "tsan": []},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "snapshots": {"asan": ["1500", "3"], "tsan": ["600", "3"]},
+    "live": {"plain": ["4000", "3", "2", "12"], "asan": ["800", "2", "2", "4"], "tsan": ["400", "2", "2", "0"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
 }
 SOAKS = [
@@ -43,6 +44,7 @@ SOAKS = [
     ("tsan", "idle", "40000", "4", "0"),
     ("plain", "onesided", "20000"),
     ("plain", "realloc", "100000", "7"),
+    ("plain", "live", "60000", "4", "3", "100"),
     ("plain", "snapshots", "200000", "8"),
     ("tsan", "snapshots", "5000", "4"),
     ("asan", "forks", "200", "3"),
