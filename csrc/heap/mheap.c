@@ -160,11 +160,33 @@ static void set_npages(pa_span *s, size_t npages)
     s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
 }
 
+/* A sample of what is in use, when that has moved far enough since the last. */
+static PA_COLD void trace_inuse(pa_heap *h, uint64_t now)
+{
+    enum { LEAST_PAGES = 64, SHARE = 32 };
+    uint64_t last = atomic_load_explicit(&h->traced_pages, memory_order_relaxed);
+    if ((now > last ? now - last : last - now) < LEAST_PAGES + last / SHARE)
+        return;
+    atomic_store_explicit(&h->traced_pages, now, memory_order_relaxed);
+    pa_trace_note(PA_TRACE_IN_USE, now << PA_PAGE_SHIFT, 0, 0);
+}
+
 static void count_inuse(pa_heap *h, size_t npages)
 {
     uint64_t now = atomic_fetch_add_explicit(&h->inuse_pages, npages, memory_order_relaxed) + npages;
-    if (now > atomic_load_explicit(&h->peak_pages, memory_order_relaxed))
+    if (now > atomic_load_explicit(&h->peak_pages, memory_order_relaxed)) {
         atomic_store_explicit(&h->peak_pages, now, memory_order_relaxed);
+        pa_peak_note(&h->peak, now);
+    }
+    if (pa_trace_is_on())
+        trace_inuse(h, now);
+}
+
+static void uncount_inuse(pa_heap *h, size_t npages)
+{
+    uint64_t now = atomic_fetch_sub_explicit(&h->inuse_pages, npages, memory_order_relaxed) - npages;
+    if (pa_trace_is_on())
+        trace_inuse(h, now);
 }
 
 static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
@@ -351,7 +373,7 @@ static void unpublish(pa_heap *h, pa_span *s)
     s->tail = 0;
     pa_span_set_state(s, PA_SPAN_DEAD);
     pa_space_set(s, NULL);
-    atomic_fetch_sub_explicit(&h->inuse_pages, s->npages, memory_order_relaxed);
+    uncount_inuse(h, s->npages);
     atomic_fetch_add_explicit(&h->spans_freed, 1, memory_order_relaxed);
     pa_trace_note(PA_TRACE_SPAN_FREE, s->base, pa_span_bytes(s), 0);
 }
@@ -441,7 +463,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     s->limit = s->tail = removed.base;
     PA_POISON(removed.base, fewer << PA_PAGE_SHIFT);
     pa_space_set(&removed, NULL);
-    atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
+    uncount_inuse(h, fewer);
     pa_lock_acquire(&h->lock);
     pa_pagealloc_free(&h->pages, removed.base, fewer);
     pa_heap_notice_idle_locked(h);
