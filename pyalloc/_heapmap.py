@@ -50,6 +50,7 @@ class ArenaMap:
     state: bytes  # index into STATES
     size_class: bytes  # of the span: 0 large, or no span
     first: bytes  # 1: first page of its span
+    huge: bytes  # 1: the operating system maps it as part of a huge page; always 0 before Linux 6.7
     live: array[int]  # live objects in the whole span; blocks that are on their way home count
     capacity: array[int]  # objects that the span holds when full; 0: no span
 
@@ -136,6 +137,6 @@ def heap_map() -> HeapMap:
     """
     rows: Any = _core.arena_map_rows()
     arenas = []
-    for address, state, size_class, first, live, capacity in rows:
-        arenas.append(ArenaMap(address, state, size_class, first, array("I", live), array("I", capacity)))
+    for address, state, size_class, first, huge, live, capacity in rows:
+        arenas.append(ArenaMap(address, state, size_class, first, huge, array("I", live), array("I", capacity)))
     return HeapMap(tuple(arenas))
