@@ -15,8 +15,8 @@ typedef struct pa_json {
 void pa_json_begin(pa_json *w, int fd, char *room, size_t capacity);
 /* Writes what the buffer holds. */
 void pa_json_flush(pa_json *w);
-/* Flushes when less than nbytes are left in the buffer: a text that does not fit would be cut. The functions below do so
- * for themselves. */
+/* Flushes when less than nbytes are left in the buffer: a text that does not fit would be cut. The functions below do
+ * so for themselves. */
 void pa_json_reserve(pa_json *w, size_t nbytes);
 
 /* "{" or "[" and their ends. */

@@ -1,12 +1,12 @@
 /* peaks.c - PYALLOC_REPORT: the heap as it was at its peak and at exit, in a file that others make pictures of.
  *
- * Owns the file's name, a workspace mapped when it is first needed, and the word that says who is at work in it; no lock.
- * The file is JSON, an object a line (docs/statistics.md): the process with its options, its peak, its exit.
+ * Owns the file's name, a workspace mapped when it is first needed, and the word that says who is at work in it; no
+ * lock.  The file is JSON, an object a line (docs/statistics.md): the process with its options, its peak, its exit.
  * Each of the latter two has every metric, the size classes, the pauses and the heap map in runs.
  *
  * A peak is written when the pages in use exceed those of the last one by a tenth and 1 MiB.  So a heap of any size
- * is written down some two dozen times for each factor of ten, the last file is at most that much below the true peak (of
- * which the number is kept), and all snapshots together cost about eleven times the last.  It is written at once,
+ * is written down some two dozen times for each factor of ten, the last file is at most that much below the true peak
+ * (of which the number is kept), and all snapshots together cost about eleven times the last.  It is written at once,
  * not kept until the end: what is killed for its use of memory leaves the picture of it behind.
  * That happens in a slow path of the thread that went over the mark, with no lock held (heap/peak.h); a thread inside
  * (world/stw.h) keeps a stop of the world waiting meanwhile.  Other threads go on; two peaks at once are one.

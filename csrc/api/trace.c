@@ -1,7 +1,8 @@
 /* trace.c - the public functions of the execution trace, and PYALLOC_TRACE.
  *
- * Owns the path that PYALLOC_TRACE names (api/outfile.h); the rings are sys/trace.c's, the format trace_json.c's.  Events
- * are copied into memory mapped for that, so that writing a trace records nothing and needs no allocator at exit.
+ * Owns the path that PYALLOC_TRACE names (api/outfile.h); the rings are sys/trace.c's, the format trace_json.c's.
+ * Events are copied into memory mapped for that, so that writing a trace records nothing and needs no allocator at
+ * exit.
  * Of several processes that name the same file the last one to exit stays.
  */
 #include "api/trace.h"

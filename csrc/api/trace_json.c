@@ -1,7 +1,7 @@
 /* trace_json.c - events as Chrome trace-event JSON (the object form of "Trace Event Format", Google).
  *
- * Owns nothing; the text goes through a buffer on the stack (api/json.h).  What has a duration becomes a complete event ("X"), a
- * moment an instant ("i", scope thread), a sample a counter ("C"), and names are metadata ("M").  Times
+ * Owns nothing; the text goes through a buffer on the stack (api/json.h).  What has a duration becomes a complete event
+ * ("X"), a moment an instant ("i", scope thread), a sample a counter ("C"), and names are metadata ("M").  Times
  * are microseconds with three decimals, so nothing is rounded and what nests, nests.
  *
  * Tracks: phases of cycles and stops are no thread's doing and have tracks of their own, with numbers above any that

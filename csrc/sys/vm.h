@@ -46,8 +46,8 @@ typedef enum pa_vm_given { PA_VM_REFUSED, PA_VM_ZEROED, PA_VM_LAZY } pa_vm_given
 pa_vm_given pa_vm_release_lazily(void *addr, size_t nbytes);
 /* Asks for (true) or forbids (false) transparent huge pages in a ready region. Best effort. */
 void pa_vm_huge(void *addr, size_t nbytes, bool want);
-/* The first run in [from, to) that the kernel maps by huge pages: [*from_out, *to_out). False when there is none, or when
- * the kernel cannot say (Linux before 6.7, no /proc). */
+/* The first run in [from, to) that the kernel maps by huge pages: [*from_out, *to_out). False when there is none, or
+ * when the kernel cannot say (Linux before 6.7, no /proc). */
 bool pa_vm_next_huge(uintptr_t from, uintptr_t to, uintptr_t *from_out, uintptr_t *to_out);
 /* mmap calls made for heap memory since the start. */
 uint64_t pa_vm_heap_mmaps(void);

@@ -9,7 +9,9 @@
     plots.py     PNG files, with matplotlib
     svg.py       the same for the HTML page, without
     html.py      the page
-    commands.py  map, timeline, classes and report on the command line
+    tables.py    tables of the page; style.py: its style sheet
+    profile.py   pprof files, for the page
+    commands.py  map, timeline and report on the command line; classes.py: classes
 
 Nothing here is loaded before a command asks for it.
 """

@@ -1,4 +1,4 @@
-"""A program under the drop-in, watched from outside: its exit, RSS over time, and what the core wrote about each process."""
+"""A program under the drop-in, watched from outside: how it ends, RSS over time, what the core wrote about it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from types import FrameType
 from typing import Any, Optional, Sequence
 
 from pyalloc import _run
-from pyalloc._pictures import record as records
 from pyalloc._pictures import series
+from pyalloc._pictures.record import Record, RecordError, read
 
 _LOOK_FOR_CHILDREN = 0.2  # seconds
 
@@ -33,12 +33,12 @@ class Launched:
     major_faults: int
     cpu_seconds: float
     samples: dict[int, list[tuple[float, int]]]  # RSS by process
-    records: list[records.Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     traces: dict[int, dict[str, Any]] = field(default_factory=dict)
     warning: Optional[str] = None  # why there is nothing of the heap
 
     @property
-    def subject(self) -> Optional[records.Record]:
+    def subject(self) -> Optional[Record]:
         """The process that is worth looking at: the one whose heap became largest."""
         return max(self.records, key=lambda one: one.last.peak_heap_inuse, default=None)
 
@@ -151,8 +151,8 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, Any]:
 def _collect(folder: Path, found: Launched) -> None:
     for path in sorted(folder.glob("heap.*.jsonl")):
         try:
-            found.records.append(records.read(path))
-        except records.RecordError as error:
+            found.records.append(read(path))
+        except RecordError as error:
             print(f"pyalloc: {error}", file=sys.stderr)
     for path in sorted(folder.glob("trace.*.json")):
         try:
@@ -161,12 +161,17 @@ def _collect(folder: Path, found: Launched) -> None:
             print(f"pyalloc: {error}", file=sys.stderr)
 
 
-def launch(words: Sequence[str], *, hz: float = 50, trace: bool = True, **options: Any) -> Launched:
+def launch(
+    words: Sequence[str], *, hz: float = 50, trace: bool = True, output_to_stderr: bool = False, **options: Any
+) -> Launched:
     """Runs a command to its end under the drop-in and collects what is known of it.
 
-    Its input and output are this process's.  hz: samples of RSS a second.  options: those of
+    Its input and output are this process's; with output_to_stderr what it prints goes where it cannot be mistaken for
+    what the command prints.  hz: samples of RSS a second.  options: those of
     ``_run.environment``.  _run.RunError when it cannot be started, ValueError for options that make no sense.
     """
+    import psutil  # noqa: F401  (takes its time, and then samples would be missing)
+
     command = _run.command_of(words)
     with tempfile.TemporaryDirectory(prefix="pyalloc-") as name:
         folder = Path(name)
@@ -177,7 +182,7 @@ def launch(words: Sequence[str], *, hz: float = 50, trace: bool = True, **option
         sys.stdout.flush()
         began = time.monotonic()
         try:
-            process = subprocess.Popen(command, env=env)
+            process = subprocess.Popen(command, env=env, stdout=sys.stderr.fileno() if output_to_stderr else None)
         except OSError as error:
             raise _run.RunError(f"{command[0]}: {error.strerror}", 126) from None
         sampler = _Sampler(process.pid, hz)
@@ -185,11 +190,20 @@ def launch(words: Sequence[str], *, hz: float = 50, trace: bool = True, **option
         with _Forwarder(process):
             code, used = _wait(process)
         seconds = time.monotonic() - began
-        found = Launched([*words[1:]] if words[0] == "--" else [*words], process.pid, code, seconds, used.ru_minflt,
-                         used.ru_majflt, used.ru_utime + used.ru_stime, sampler.finish())
+        found = Launched(
+            [*words[1:]] if words[0] == "--" else [*words],
+            process.pid,
+            code,
+            seconds,
+            used.ru_minflt,
+            used.ru_majflt,
+            used.ru_utime + used.ru_stime,
+            sampler.finish(),
+        )
         _collect(folder, found)
     if not found.records:
         found.warning = _run.warning_about(command[0]) or (
             "the program left no record of its heap: it did not load the library, or ended before it used 1 MiB "
-            "in a way that runs no exit handlers")
+            "in a way that runs no exit handlers"
+        )
     return found

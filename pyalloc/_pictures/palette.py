@@ -1,8 +1,8 @@
 """Colours, and the groups of size classes that they stand for.
 
-Blue (malloc) against orange (managed) is told apart with every common colour blindness; within each, lightness orders the sizes,
-so a print in grey still shows them.  Grey is memory without anything alive in it.  Magenta is used for one thing only, so
-that it stands out.
+Blue (malloc) against orange (managed) is told apart with every common colour blindness; within each, lightness orders
+the sizes, so a print in grey still shows them.  Grey is memory without anything alive in it.  Magenta is used for one
+thing only, so that it stands out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from typing import NamedTuple
 from pyalloc._stats import size_classes
 
 #: Upper ends of the groups in bytes, and what the legend says; above the last: large, whole pages.
-GROUPS = ((64, "≤ 64 B"), (256, "≤ 256 B"), (1024, "≤ 1 KiB"), (4096, "≤ 4 KiB"), (16384, "≤ 16 KiB"),
-          (32768, "≤ 32 KiB"))
+GROUPS = (
+    (64, "≤ 64 B"),
+    (256, "≤ 256 B"),
+    (1024, "≤ 1 KiB"),
+    (4096, "≤ 4 KiB"),
+    (16384, "≤ 16 KiB"),
+    (32768, "≤ 32 KiB"),
+)
 LARGE = "> 32 KiB"
 GROUP_NAMES = (*(name for _, name in GROUPS), LARGE)
 
@@ -48,17 +54,29 @@ class Theme(NamedTuple):
 
 
 LIGHT = Theme(
-    released="#f0f0ee", free="#cfcfca", kept="#979791",
+    released="#f0f0ee",
+    free="#cfcfca",
+    kept="#979791",
     explicit=("#c3dbef", "#94c4e0", "#61a5d2", "#3585c0", "#1a65a9", "#0b478a", "#082a5c"),
     managed=("#fdd5a8", "#fdb470", "#fa9240", "#ee7113", "#d45003", "#a63a03", "#6e2703"),
-    background="#ffffff", huge="#d1008f", text="#1c1e21", muted="#62666d", grid="#e4e4e0",
+    background="#ffffff",
+    huge="#d1008f",
+    text="#1c1e21",
+    muted="#62666d",
+    grid="#e4e4e0",
     lines={"rss": "#1c1e21", "in use": "#1a65a9", "goal": "#a63a03", "live": "#ee7113", "pause": "#d1008f"},
 )
 DARK = Theme(
-    released="#26292f", free="#474b54", kept="#767b86",
-    explicit=("#244a6e", "#2a6396", "#367fbd", "#559cd5", "#82b8e4", "#b0d2f0", "#dcebfa"),
-    managed=("#6b3a14", "#8f4c12", "#b86114", "#dd7a20", "#f39a4a", "#fbbd85", "#fddfc2"),
-    background="#16181c", huge="#ff5cc8", text="#e8e9eb", muted="#9ca1aa", grid="#2f333a",
+    released="#26292f",
+    free="#474b54",
+    kept="#767b86",
+    explicit=("#244a6e", "#2a6396", "#367fbd", "#559cd5", "#82b8e4", "#a5caec", "#c0daf2"),
+    managed=("#6b3a14", "#8f4c12", "#b86114", "#dd7a20", "#f39a4a", "#fbbd85", "#fbd3ab"),
+    background="#16181c",
+    huge="#ff5cc8",
+    text="#e8e9eb",
+    muted="#9ca1aa",
+    grid="#2f333a",
     lines={"rss": "#e8e9eb", "in use": "#559cd5", "goal": "#f39a4a", "live": "#dd7a20", "pause": "#ff5cc8"},
 )
 

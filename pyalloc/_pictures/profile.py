@@ -56,14 +56,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, Union[int, bytes]]]:
             value, at = _varint(data, at)
         elif key & 7 == 2:
             length, at = _varint(data, at)
-            value, at = data[at:at + length], at + length
+            value, at = data[at : at + length], at + length
             if len(value) != length:
                 raise ProfileError("cut off")
         else:
             width = {1: 8, 5: 4}.get(key & 7)
             if width is None:
                 raise ProfileError(f"wire type {key & 7}")
-            value, at = data[at:at + width], at + width
+            value, at = data[at : at + width], at + width
         yield key >> 3, value
 
 

@@ -11,7 +11,7 @@ from pyalloc._pictures import palette
 from pyalloc._pictures.palette import Theme
 
 WIDTH = 1024  # of every map, pixels
-_HATCH = 6  # a pixel of so many is the mark of huge pages
+_HATCH = 8  # pixels from one line of the hatch to the next
 _MOST_HEIGHT = 4096
 _KEPT_STATES, _EXPLICIT, _MANAGED = (2, 4), 3, 5
 
@@ -39,6 +39,8 @@ class Layout(NamedTuple):
 
 def layout_for(arenas: int) -> Layout:
     """Large pages while arenas are few, one pixel a page up to some 400, then several pages a pixel."""
+    if arenas <= 1:
+        return Layout(128, 8, 8, 1)
     if arenas <= 4:
         return Layout(256, 4, 8, 1)
     if arenas <= 24:
@@ -67,7 +69,7 @@ def pages_of(arena: ArenaMap) -> bytes:
 
 def _fold(values: bytes, pages: int) -> bytes:
     """One for each *pages*: what is in use before what is free, larger blocks before smaller."""
-    return values if pages == 1 else bytes([max(values[i:i + pages]) for i in range(0, len(values), pages)])
+    return values if pages == 1 else bytes([max(values[i : i + pages]) for i in range(0, len(values), pages)])
 
 
 def rows_of(found: HeapMap, layout: Layout) -> list[bytes]:
@@ -85,14 +87,15 @@ def rows_of(found: HeapMap, layout: Layout) -> list[bytes]:
             for y in range(layout.scale):
                 picture.append(_hatched(line, marks, layout.scale, len(picture)) if any(marks) else line)
         picture += gap
-    return picture[:layout.height(len(found.arenas))] or [bytes((palette.BACKGROUND,)) * WIDTH]
+    return picture[: layout.height(len(found.arenas))] or [bytes((palette.BACKGROUND,)) * WIDTH]
 
 
 def _hatched(line: bytes, marks: bytes, scale: int, y: int) -> bytes:
     hatched = bytearray(line)
-    for x in range(-y % _HATCH, len(line), _HATCH):
-        if marks[x // scale]:
-            hatched[x] = palette.HUGE
+    for thickness in range(2 if scale >= 4 else 1):
+        for x in range(-(y + thickness) % _HATCH, len(line), _HATCH):
+            if marks[x // scale]:
+                hatched[x] = palette.HUGE
     return bytes(hatched)
 
 
@@ -103,8 +106,13 @@ def png(rows: list[bytes], theme: Theme) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", theme.palette())
-            + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"PLTE", theme.palette())
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+        + chunk(b"IEND", b"")
+    )
 
 
 class Amounts(NamedTuple):

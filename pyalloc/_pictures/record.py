@@ -76,7 +76,7 @@ def _arena(row: dict[str, Any]) -> ArenaMap:
     live, capacity = array("I"), array("I")
     runs = row["runs"]
     for at in range(0, len(runs), _RUN):
-        flags, number, alive, most, pages, times = runs[at:at + _RUN]
+        flags, number, alive, most, pages, times = runs[at : at + _RUN]
         count = pages * times
         state += bytes((flags & 7,)) * count
         size_class += bytes((number,)) * count
@@ -99,12 +99,17 @@ def _metric(value: Any) -> Union[int, float, Histogram]:
 
 def _state(row: dict[str, Any]) -> State:
     return State(
-        kind=row["kind"], seconds=row["time_ns"] / 1e9, peak_heap_inuse=row["peak_heap_inuse_bytes"],
-        peak_rss=row["peak_rss_bytes"], minor_faults=row.get("minor_faults", 0), major_faults=row.get("major_faults", 0),
+        kind=row["kind"],
+        seconds=row["time_ns"] / 1e9,
+        peak_heap_inuse=row["peak_heap_inuse_bytes"],
+        peak_rss=row["peak_rss_bytes"],
+        minor_faults=row.get("minor_faults", 0),
+        major_faults=row.get("major_faults", 0),
         cpu_seconds=row.get("user_seconds", 0.0) + row.get("system_seconds", 0.0),
         metrics={name: _metric(value) for name, value in row["metrics"].items()},
         classes=tuple(ClassStats(index, *values) for index, values in enumerate(row["classes"])),
-        pauses_ns=tuple(row["pauses_ns"]), heap_map=HeapMap(tuple(map(_arena, row["arenas"]))),
+        pauses_ns=tuple(row["pauses_ns"]),
+        heap_map=HeapMap(tuple(map(_arena, row["arenas"]))),
     )
 
 
@@ -114,8 +119,14 @@ def read(path: Union[str, os.PathLike[str]]) -> Record:
         rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
         process = rows[0]
         states = {row["kind"]: _state(row) for row in rows[1:]}
-        record = Record(pid=process["pid"], parent=process["parent"], program=process["program"],
-                        options=tuple(process["options"]), peak=states.get("peak"), exit=states.get("exit"))
+        record = Record(
+            pid=process["pid"],
+            parent=process["parent"],
+            program=process["program"],
+            options=tuple(process["options"]),
+            peak=states.get("peak"),
+            exit=states.get("exit"),
+        )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise RecordError(f"{os.fspath(path)} is no report of PYALLOC_REPORT: {error!r}") from error
     if not states:

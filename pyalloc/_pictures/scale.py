@@ -27,6 +27,13 @@ def ticks(most: float, count: int = 5, binary: bool = False) -> list[float]:
     return [index * step for index in range(int(most / step + 1e-9) + 1)]
 
 
+def size(nbytes: float) -> str:
+    """Bytes for people, three digits: 512 B, 1.5 KiB, 53.4 MiB, 1,020 KiB."""
+    name, unit = unit_of(nbytes)
+    value = nbytes / unit
+    return f"{value:,.0f} {name}" if value >= 100 else f"{value:.3g} {name}"
+
+
 def seconds(value: float) -> str:
     """A length of time: 12 µs, 3.4 ms, 1.25 s, 2 min 5 s."""
     if value >= 120:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +60,29 @@ def load_trace(path: Union[str, os.PathLike[str]]) -> dict[str, Any]:
     return found
 
 
+def program_of(document: dict[str, Any]) -> str:
+    """Name of the program that was traced."""
+    names = [event["args"]["name"] for event in document["traceEvents"] if event.get("name") == "process_name"]
+    return str(names[0]) if names else "trace"
+
+
 def with_rss(document: dict[str, Any], pid: int, samples: Iterable[tuple[float, int]]) -> dict[str, Any]:
     """The trace with samples of RSS in it as counter events, which Perfetto draws as well."""
-    counters = [{"name": RSS_EVENT, "ph": "C", "pid": pid, "tid": 0, "cat": "os", "ts": round(seconds * 1e6, 3),
-                 "args": {"rss": rss}} for seconds, rss in samples]
-    names = [{"name": "thread_name", "ph": "M", "pid": pid, "tid": 0, "args": {"name": "process"}}] if counters else []
+    counters = [
+        {
+            "name": RSS_EVENT,
+            "ph": "C",
+            "pid": pid,
+            "tid": 0,
+            "cat": "os",
+            "ts": round(seconds * 1e6, 3),
+            "args": {"rss": rss},
+        }
+        for seconds, rss in samples
+    ]
+    names = (
+        [{"name": "thread_name", "ph": "M", "pid": pid, "tid": 0, "args": {"name": "process"}}] if counters else []
+    )
     return {**document, "traceEvents": [*document["traceEvents"], *counters, *names]}
 
 
@@ -76,19 +95,35 @@ def _cycles(events: list[dict[str, Any]], stops: Points) -> list[Cycle]:
         start, seconds, args = event["ts"] / 1e6, event["dur"] / 1e6, event["args"]
         mark = marks.get(args["cycle"], {})
         within = [length for at, length in stops if start <= at <= start + seconds]
-        found.append(Cycle(args["cycle"], start, seconds, bool(args["forced"]), args["marked_bytes"],
-                           mark.get("background_cpu_ns", 0) / 1e9, mark.get("assist_cpu_ns", 0) / 1e9,
-                           max(within, default=0.0)))
+        found.append(
+            Cycle(
+                args["cycle"],
+                start,
+                seconds,
+                bool(args["forced"]),
+                args["marked_bytes"],
+                mark.get("background_cpu_ns", 0) / 1e9,
+                mark.get("assist_cpu_ns", 0) / 1e9,
+                max(within, default=0.0),
+            )
+        )
     return found
 
 
 def _counter(events: list[dict[str, Any]], name: str, key: str) -> Points:
-    return [(event["ts"] / 1e6, event["args"][key]) for event in events
-            if event["name"] == name and event["ph"] == "C" and key in event["args"]]
+    return [
+        (event["ts"] / 1e6, event["args"][key])
+        for event in events
+        if event["name"] == name and event["ph"] == "C" and key in event["args"]
+    ]
 
 
-def timeline(title: str, document: Optional[dict[str, Any]], rss: Iterable[tuple[float, int]] = (),
-             rss_all: Iterable[tuple[float, int]] = ()) -> Timeline:
+def timeline(
+    title: str,
+    document: Optional[dict[str, Any]],
+    rss: Iterable[tuple[float, int]] = (),
+    rss_all: Iterable[tuple[float, int]] = (),
+) -> Timeline:
     """What a trace and samples say, in order of time, from their first moment on.  Either may be missing."""
     events = [] if document is None else document["traceEvents"]
     found = Timeline(title)
@@ -97,8 +132,11 @@ def timeline(title: str, document: Optional[dict[str, Any]], rss: Iterable[tuple
     try:
         found.pauses = [(event["ts"] / 1e6, event["dur"] / 1e6) for event in events if event["name"] == "stop"]
         found.cycles = _cycles(events, found.pauses)
-        found.releases = [((event["ts"] + event["dur"]) / 1e6, event["args"]["heap_bytes"], event["args"]["reason"])
-                          for event in events if event["name"] == "release"]
+        found.releases = [
+            ((event["ts"] + event["dur"]) / 1e6, event["args"]["heap_bytes"], event["args"]["reason"])
+            for event in events
+            if event["name"] == "release"
+        ]
         found.in_use = sorted(_counter(events, "heap in use", "in_use") + _counter(events, "heap memory", "in_use"))
         found.live = _counter(events, "managed heap", "live")
         found.goal = _counter(events, "managed heap", "goal")
@@ -118,8 +156,10 @@ def _from_zero(found: Timeline) -> None:
     for points in series:
         points[:] = sorted((at - zero, value) for at, value in points)
     found.releases = sorted((at - zero, nbytes, who) for at, nbytes, who in found.releases)
-    found.cycles = sorted((Cycle(**{**vars(cycle), "start": cycle.start - zero}) for cycle in found.cycles),
-                          key=lambda cycle: cycle.start)
+    found.cycles = sorted(
+        (Cycle(**{**vars(cycle), "start": cycle.start - zero}) for cycle in found.cycles),
+        key=lambda cycle: cycle.start,
+    )
     found.end = max([at - zero for at in times] + [cycle.start + cycle.seconds for cycle in found.cycles] + [0.0])
 
 
@@ -130,9 +170,13 @@ def thinned(points: Points, most: int) -> Points:
     size = -(-len(points) * 4 // most)
     found: Points = []
     for at in range(0, len(points), size):
-        stretch = points[at:at + size]
-        keep = {0, len(stretch) - 1, min(range(len(stretch)), key=lambda i: stretch[i][1]),
-                max(range(len(stretch)), key=lambda i: stretch[i][1])}
+        stretch = points[at : at + size]
+        keep = {
+            0,
+            len(stretch) - 1,
+            min(range(len(stretch)), key=lambda i: stretch[i][1]),
+            max(range(len(stretch)), key=lambda i: stretch[i][1]),
+        }
         found += [stretch[i] for i in sorted(keep)]
     return found
 
@@ -142,4 +186,4 @@ def percentile(values: Iterable[float], percent: float) -> float:
     ordered = sorted(values)
     if not ordered:
         return 0.0
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -30,7 +30,10 @@ SCRIPT = """
       return found === null ? null : one.name + ' ' + size(found);
     }).filter(Boolean).join(' · ');
   });
-  svg.addEventListener('pointerleave', function () { cursor.setAttribute('visibility', 'hidden'); out.textContent = idle; });
+  svg.addEventListener('pointerleave', function () {
+    cursor.setAttribute('visibility', 'hidden');
+    out.textContent = idle;
+  });
 })();
 """
 
@@ -46,12 +49,14 @@ p { margin: 4px 0 12px; max-width: 76ch }
 .muted, .lead { color: var(--muted) }
 nav { margin: 16px 0 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px }
 a { color: var(--explicit-4) }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 10px; margin: 20px 0 8px; padding: 0 }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 10px; margin: 20px 0 8px; padding: 0 }
 .tile { background: var(--card); border-radius: 8px; padding: 12px 14px; margin: 0 }
 .tile dt { font-size: 13px; color: var(--muted) }
 .tile dd { margin: 0; font-size: 21px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.35 }
-.tile dd small { display: block; font-size: 12.5px; font-weight: 400; color: var(--muted); line-height: 1.35; min-height: 17px }
-.warning { background: var(--card); border-left: 4px solid var(--huge); border-radius: 4px; padding: 10px 14px; max-width: none }
+.tile dd small { display: block; font-size: 12.5px; font-weight: 400; color: var(--muted); line-height: 1.35;
+  min-height: 17px }
+.warning { background: var(--card); border-left: 4px solid var(--huge); border-radius: 4px; padding: 10px 14px;
+  max-width: none }
 figure { margin: 12px 0 8px }
 figcaption { color: var(--muted); font-size: 13.5px; margin-top: 6px }
 .map img { display: block; width: 100%; height: auto; border-radius: 3px }
@@ -71,11 +76,14 @@ svg .tick { fill: var(--muted); font-size: 12.5px } svg .strong { fill: var(--te
 .line.rss { stroke: var(--line-rss) } .line.use { stroke: var(--line-in-use) } .line.pause { stroke: var(--line-pause) }
 .line.goal { stroke: var(--line-goal); stroke-dasharray: 6 4 } .line.live { stroke: var(--line-live) }
 .line.all { stroke-dasharray: 2 3 }
-svg .name.rss { fill: var(--line-rss) } svg .name.use { fill: var(--line-in-use) } svg .name.goal { fill: var(--line-goal) }
+svg .name.rss { fill: var(--line-rss) } svg .name.use { fill: var(--line-in-use) }
+svg .name.goal { fill: var(--line-goal) }
 svg .name.live { fill: var(--line-live) } svg .name.pause { fill: var(--line-pause) }
 .area { fill: var(--line-in-use); opacity: .13 }
-.alive { fill: var(--kept); background: var(--kept) } .rounding { fill: var(--explicit-3); background: var(--explicit-3) }
-.free { fill: var(--explicit-1); background: var(--explicit-1) } .tail { fill: var(--managed-3); background: var(--managed-3) }
+.alive { fill: var(--kept); background: var(--kept) }
+.rounding { fill: var(--explicit-3); background: var(--explicit-3) }
+.free { fill: var(--explicit-1); background: var(--explicit-1) }
+.tail { fill: var(--managed-3); background: var(--managed-3) }
 #readout { font-size: 13px; color: var(--muted); min-height: 20px; font-variant-numeric: tabular-nums; max-width: none }
 .narrow { display: none }
 .scroll { overflow-x: auto; margin: 8px 0 }
@@ -88,16 +96,27 @@ tr.set td { font-weight: 600 }
 code, .mono { font: 13px/1.45 ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }
 details { margin: 10px 0 } summary { cursor: pointer; color: var(--explicit-4) }
 footer { margin-top: 56px; color: var(--muted); font-size: 13px }
+@media (max-width: 900px) { .tiles { grid-template-columns: repeat(3, 1fr) } }
 @media (max-width: 640px) {
   main { padding: 20px 14px 40px } h1 { font-size: 21px } .wide { display: none } .narrow { display: block }
-  .tiles { grid-template-columns: repeat(2, 1fr) } .tile dd { font-size: 18px } .legend .row span { width: 72px }
+  .tiles { grid-template-columns: repeat(2, 1fr) } .tile dd { font-size: 18px } .legend .row span { width: 80px }
 }
 """
 
 
 def _variables(theme: Theme, card: str, edge: str) -> str:
-    found = {"background": theme.background, "text": theme.text, "muted": theme.muted, "grid": theme.grid, "card": card,
-             "edge": edge, "released": theme.released, "empty": theme.free, "kept": theme.kept, "huge": theme.huge}
+    found = {
+        "background": theme.background,
+        "text": theme.text,
+        "muted": theme.muted,
+        "grid": theme.grid,
+        "card": card,
+        "edge": edge,
+        "released": theme.released,
+        "empty": theme.free,
+        "kept": theme.kept,
+        "huge": theme.huge,
+    }
     found.update({f"line-{name.replace(' ', '-')}": colour for name, colour in theme.lines.items()})
     for kind, colours in (("explicit", theme.explicit), ("managed", theme.managed)):
         found.update({f"{kind}-{index}": colour for index, colour in enumerate(colours)})
@@ -106,5 +125,7 @@ def _variables(theme: Theme, card: str, edge: str) -> str:
 
 def sheet() -> str:
     """CSS for both themes; which one holds is the reader's choice (prefers-color-scheme)."""
-    return (f":root{{color-scheme:light dark;{_variables(LIGHT, '#f6f6f4', '#00000022')}}}"
-            f"@media(prefers-color-scheme:dark){{:root{{{_variables(DARK, '#1f2228', '#ffffff22')}}}}}" + _SHEET)
+    return (
+        f":root{{color-scheme:light dark;{_variables(LIGHT, '#f6f6f4', '#00000022')}}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{_variables(DARK, '#1f2228', '#ffffff22')}}}}}" + _SHEET
+    )

@@ -7,7 +7,6 @@ from typing import NamedTuple, Optional, Sequence
 
 from pyalloc._pictures import scale, series
 from pyalloc._pictures.waste import MeasuredWaste
-from pyalloc._report import human
 
 _MOST_POINTS = 1600
 
@@ -26,7 +25,7 @@ class Frame(NamedTuple):
 
 
 WIDE = Frame(1040, 64, 132, "")
-NARROW = Frame(370, 48, 0, "-narrow")
+NARROW = Frame(370, 56, 0, "-narrow")
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
@@ -39,8 +38,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 def _open(frame: Frame, height: float, name: str, title: str, description: str) -> str:
     name += frame.suffix
-    return (f'<svg viewBox="0 0 {frame.width} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" id="{name}">'
-            f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>')
+    return (
+        f'<svg viewBox="0 0 {frame.width} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d" id="{name}">'
+        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
+    )
 
 
 def _path(points: Sequence[tuple[float, float]], steps: bool) -> str:
@@ -70,18 +71,20 @@ def _apart(labels: list[tuple[float, str, str]], least: float, bottom: float) ->
 
 def shown(found: series.Timeline) -> list[tuple[str, series.Points, str, bool]]:
     """Name, points, class in the style sheet, whether it goes in steps: the series that have points."""
-    rows = [("RSS", found.rss, "rss", False), ("RSS, all", found.rss_all, "rss all", False),
-            ("heap in use", found.in_use, "use", True), ("heap goal", found.goal, "goal", True),
-            ("live at cycles", found.live, "live", True)]
+    rows = [
+        ("RSS", found.rss, "rss", False),
+        ("RSS, all", found.rss_all, "rss all", False),
+        ("heap in use", found.in_use, "use", True),
+        ("heap goal", found.goal, "goal", True),
+        ("live at cycles", found.live, "live", True),
+    ]
     return [(name, series.thinned(points, _MOST_POINTS), kind, steps) for name, points, kind, steps in rows if points]
 
 
 def timeline(found: series.Timeline, frame: Frame) -> str:
-    """Memory over time, the pauses below."""
+    """Memory over time, the pauses below; there is something to show."""
     rows = shown(found)
     most = max((value for _, points, _, _ in rows for _, value in points), default=0.0)
-    if not rows or not found.end:
-        return '<p class="none">Nothing was recorded over time: the program ended at once.</p>'
     top = 20.0 if frame.right else 24.0 + 20 * (-(-len(rows) // 3))
     bottom = top + (300 if frame.right else 210)
     base = bottom + (84 if found.pauses else 0)
@@ -91,12 +94,18 @@ def timeline(found: series.Timeline, frame: Frame) -> str:
     def at(seconds: float, value: float) -> tuple[float, float]:
         return frame.left + seconds / found.end * frame.plot, bottom - value / high * (bottom - top)
 
-    summary = ", ".join(f"{name} up to {human(int(max(value for _, value in points)))}" for name, points, _, _ in rows)
-    parts = [_open(frame, base + 44, "timeline-chart", "Memory over time", f"Over {scale.seconds(found.end)}: {summary}.")]
+    summary = ", ".join(
+        f"{name} up to {scale.size(max(value for _, value in points))}" for name, points, _, _ in rows
+    )
+    parts = [
+        _open(frame, base + 44, "timeline-chart", "Memory over time", f"Over {scale.seconds(found.end)}: {summary}.")
+    ]
     for tick in scale.ticks(high / size, binary=True):
         y = at(0, tick * size)[1]
-        parts += [_line(frame.left, y, frame.left + frame.plot, y, "grid"),
-                  _text(frame.left - 8, y + 4, scale.number(tick), "tick", "end")]
+        parts += [
+            _line(frame.left, y, frame.left + frame.plot, y, "grid"),
+            _text(frame.left - 8, y + 4, scale.number(tick), "tick", "end"),
+        ]
     parts.append(_text(frame.left - 8, top - 8, unit, "tick", "end"))
     labels: list[tuple[float, str, str]] = []
     for name, points, kind, steps in rows:
@@ -122,22 +131,38 @@ def timeline(found: series.Timeline, frame: Frame) -> str:
 def _names(labels: list[tuple[float, str, str]], frame: Frame, bottom: float) -> list[str]:
     """Of lines: at their right ends, or above the chart where there is no room."""
     if frame.right:
-        return [_text(frame.left + frame.plot + 8, y, name, f"name {kind}") for y, name, kind in _apart(labels, 17, bottom + 4)]
-    return [_text(4 + index % 3 * 122, 14 + index // 3 * 20, name, f"name {kind}")
-            for index, (_, name, kind) in enumerate(labels)]
+        return [
+            _text(frame.left + frame.plot + 8, y, name, f"name {kind}")
+            for y, name, kind in _apart(labels, 17, bottom + 4)
+        ]
+    return [
+        _text(4 + index % 3 * 122, 14 + index // 3 * 20, name, f"name {kind}")
+        for index, (_, name, kind) in enumerate(labels)
+    ]
 
 
 def _pauses(found: series.Timeline, top: float, bottom: float, frame: Frame) -> str:
     longest = max(length for _, length in found.pauses)
-    label = _text(frame.left + frame.plot + 8, (top + bottom) / 2 + 4, "pauses", "name pause") if frame.right else _text(
-        frame.left + 4, top + 2, "pauses", "name pause")
-    parts = [_text(frame.left - 8, top + 8, scale.seconds(longest), "tick", "end"),
-             _text(frame.left - 8, bottom, "0", "tick", "end"), label]
+    label = (
+        _text(frame.left + frame.plot + 8, (top + bottom) / 2 + 4, "pauses", "name pause")
+        if frame.right
+        else _text(frame.left + 4, top + 2, "pauses", "name pause")
+    )
+    parts = [
+        _text(frame.left - 8, top + 8, scale.seconds(longest), "tick", "end"),
+        _text(frame.left - 8, bottom, "0", "tick", "end"),
+        label,
+    ]
     path = "".join(
-        f"M{frame.left + seconds / found.end * frame.plot:.1f} {bottom:.1f}V{bottom - length / longest * (bottom - top):.1f}"
-        for seconds, length in _longest_each_pixel(found, frame))
-    return "".join(parts) + f'<path d="{path}" class="line pause"/>' + _line(
-        frame.left, bottom, frame.left + frame.plot, bottom, "axis")
+        f"M{frame.left + seconds / found.end * frame.plot:.1f} {bottom:.1f}"
+        f"V{bottom - length / longest * (bottom - top):.1f}"
+        for seconds, length in _longest_each_pixel(found, frame)
+    )
+    return (
+        "".join(parts)
+        + f'<path d="{path}" class="line pause"/>'
+        + _line(frame.left, bottom, frame.left + frame.plot, bottom, "axis")
+    )
 
 
 def _longest_each_pixel(found: series.Timeline, frame: Frame) -> series.Points:
@@ -159,9 +184,16 @@ def waste(rows: Sequence[MeasuredWaste], frame: Frame, most: int = 12) -> str:
     widest = max(one.span_bytes for one in rows)
     unit, size = scale.unit_of(widest)
     left = 78
-    plot = frame.width - left - (176 if frame.right else 112)
-    parts = [_open(frame, bottom + 42, "waste-chart", "Memory of size classes and what of it is waste",
-                   "; ".join(f"{_name(one)}: {human(one.wasted)} of {human(one.span_bytes)}" for one in rows))]
+    plot = frame.width - left - (176 if frame.right else 124)
+    parts = [
+        _open(
+            frame,
+            bottom + 42,
+            "waste-chart",
+            "Memory of size classes and what of it is waste",
+            "; ".join(f"{_name(one)}: {scale.size(one.wasted)} of {scale.size(one.span_bytes)}" for one in rows),
+        )
+    ]
     for tick in scale.ticks(widest / size, 5 if frame.right else 3, binary=True):
         x = left + tick * size / widest * plot
         parts += [_line(x, top, x, bottom, "grid"), _text(x, bottom + 18, scale.number(tick), "tick", "middle")]
@@ -173,13 +205,19 @@ def waste(rows: Sequence[MeasuredWaste], frame: Frame, most: int = 12) -> str:
         for nbytes, kind in ((used, "alive"), (one.rounding, "rounding"), (one.free, "free"), (one.tail, "tail")):
             width = nbytes / widest * plot
             if width >= 0.05:
-                parts.append(f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{row_height - 7}" '
-                             f'class="bar {kind}"/>')
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{row_height - 7}" '
+                    f'class="bar {kind}"/>'
+                )
             x += width
         word = " wasted," if frame.right else ","
-        parts.append(_text(x + 6, y + 16, f"{human(one.wasted)}{word} {scale.percent(one.wasted, one.span_bytes)}", "tick"))
+        parts.append(
+            _text(
+                x + 6, y + 16, f"{scale.size(one.wasted)}{word} {scale.percent(one.wasted, one.span_bytes)}", "tick"
+            )
+        )
     return "".join(parts) + "</svg>"
 
 
 def _name(one: MeasuredWaste) -> str:
-    return human(one.object_bytes) if one.size_class else "> 32 KiB"
+    return scale.size(one.object_bytes) if one.size_class else "> 32 KiB"

@@ -1,10 +1,11 @@
 """What size classes cost: space that a program asked the heap for and cannot use, or did not ask for and got.
 
-Three kinds, from the inside out.  *Rounding*: a block is a slot of the next larger class.  *Free slots*: a span has room for
-more objects than are alive.  *Tails*: what is left at the end of a span that its objects do not divide.
+Three kinds, from the inside out.  *Rounding*: a block is a slot of the next larger class.  *Free slots*: a span has
+room for more objects than are alive.  *Tails*: what is left at the end of a span that its objects do not divide.
 
-The core does not record the sizes that programs ask for, so the rounding of a live process is estimated: sizes spread evenly
-between one class and the next, with the worst case beside it.  A recorded program has the sizes; there it is measured.
+The core does not record the sizes that programs ask for, so the rounding of a live process is estimated: sizes spread
+evenly between one class and the next, with the worst case beside it.  A recorded program has the sizes; there it is
+measured.
 """
 
 from __future__ import annotations
@@ -73,9 +74,17 @@ def by_class() -> list[ClassWaste]:
     found, previous = [], 0
     for row in size_classes():
         average = (row.object_bytes + previous + 1) / 2
-        found.append(ClassWaste(row.size_class, row.object_bytes, row.span_bytes, row.objects, previous + 1,
-                                100 * (1 - (previous + 1) * row.objects / row.span_bytes),
-                                100 * (1 - average * row.objects / row.span_bytes)))
+        found.append(
+            ClassWaste(
+                row.size_class,
+                row.object_bytes,
+                row.span_bytes,
+                row.objects,
+                previous + 1,
+                100 * (1 - (previous + 1) * row.objects / row.span_bytes),
+                100 * (1 - average * row.objects / row.span_bytes),
+            )
+        )
         previous = row.object_bytes
     return found
 
@@ -107,8 +116,11 @@ def measured(classes: Iterable[ClassStats]) -> list[MeasuredWaste]:
             live = min(count * one.object_bytes, span_bytes - tail)
             most = live // one.object_bytes * (one.object_bytes - row.smallest_request)
             rounding = most // 2
-        found.append(MeasuredWaste(one.size_class, one.object_bytes, span_bytes, live, rounding, most,
-                                   span_bytes - tail - live, tail))
+        found.append(
+            MeasuredWaste(
+                one.size_class, one.object_bytes, span_bytes, live, rounding, most, span_bytes - tail - live, tail
+            )
+        )
     return sorted(found, key=lambda one: -one.span_bytes)
 
 
@@ -171,6 +183,8 @@ def recorded(events: Sequence[Event]) -> list[RecordedWaste]:
         alive[size_class][0] += size
         alive[size_class][1] += slot
     object_bytes = {row.size_class: row.object_bytes for row in size_classes()}
-    found = [RecordedWaste(size_class, object_bytes.get(size_class, 0), *alive[size_class], *total)
-             for size_class, total in totals.items()]
+    found = [
+        RecordedWaste(size_class, object_bytes.get(size_class, 0), *alive[size_class], *total)
+        for size_class, total in totals.items()
+    ]
     return sorted(found, key=lambda one: (one.requested - one.slots, one.size_class))
