@@ -205,8 +205,8 @@ def timeline(path: Path, found: series.Timeline) -> None:
     if found.pauses:
         last = figure.add_subplot(grid[1], sharex=axes)
         xs, lengths = zip(*found.pauses)
-        unit, size = ("ms", 1e3) if max(lengths) >= 1e-3 else ("µs", 1e6)
-        last.vlines(xs, 0, [length * size for length in lengths], color=LIGHT.lines["pause"], linewidth=1.2)
+        unit, per_second = ("ms", 1e3) if max(lengths) >= 1e-3 else ("µs", 1e6)
+        last.vlines(xs, 0, [length * per_second for length in lengths], color=LIGHT.lines["pause"], linewidth=1.2)
         last.set_ylim(bottom=0)
         last.set_ylabel(f"pause, {unit}", color=LIGHT.muted)
         last.grid(axis="y", color=LIGHT.grid)

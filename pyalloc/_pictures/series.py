@@ -83,7 +83,10 @@ def with_rss(document: dict[str, Any], pid: int, samples: Iterable[tuple[float, 
     names = (
         [{"name": "thread_name", "ph": "M", "pid": pid, "tid": 0, "args": {"name": "process"}}] if counters else []
     )
-    return {**document, "traceEvents": [*document["traceEvents"], *counters, *names]}
+    events = [*document["traceEvents"], *counters]
+    in_time = sorted((event for event in events if "ts" in event), key=lambda event: float(event["ts"]))
+    others = [event for event in events if "ts" not in event]
+    return {**document, "traceEvents": [*others, *names, *in_time]}
 
 
 def _cycles(events: list[dict[str, Any]], stops: Points) -> list[Cycle]:

@@ -21,7 +21,9 @@ SCRIPT = """
     return low ? points[low - 1][1] : null;
   }
   svg.addEventListener('pointermove', function (event) {
-    var box = svg.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * all.width;
+    var box = svg.getBoundingClientRect();
+    if (!box.width) return;
+    var x = (event.clientX - box.left) / box.width * all.width;
     var t = (x - all.left) / all.plot * all.end;
     if (t < 0 || t > all.end) return;
     cursor.setAttribute('x1', x); cursor.setAttribute('x2', x); cursor.setAttribute('visibility', 'visible');
