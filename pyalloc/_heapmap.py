@@ -96,9 +96,19 @@ class HeapMap:
                     total["capacity"] += arena.capacity[i]
         return total
 
+    def plot(self, path: Union[str, os.PathLike[str]], title: str = "Heap of this process") -> None:
+        """Draws every page by size class into a PNG file, with addresses and a legend (docs/report.md).
+
+        Huge pages are hatched where the kernel tells (Linux 6.7).  Needs matplotlib; ImportError that says so where it is
+        missing, OSError when it cannot be written.
+        """
+        from pyalloc._pictures import plots
+
+        plots.heap_map(path, self, title)
+
     def save_png(self, path: Union[str, os.PathLike[str]], scale: int = 3) -> None:
-        """Draws the arenas below each other, 128 pages a row, *scale* pixels a page, addresses growing to the right
-        and downwards.
+        """Draws how full spans are, without matplotlib: the arenas below each other, 128 pages a row, *scale* pixels a
+        page, addresses growing to the right and downwards.
 
         White-grey: released.  Blue: free and backed, darker in a thread's page cache.  Lime: an empty span that a
         thread keeps.  Red: explicit, green: managed, darker the fuller the span.  OSError when it cannot be written,

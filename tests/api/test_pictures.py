@@ -414,6 +414,13 @@ def test_heap_map_png(pixels, arenas):
     assert share_of(picture, palette.LIGHT.managed[-1]) == pytest.approx(inner / 4, rel=0.05)
 
 
+def test_heap_map_of_this_process(tmp_path):
+    image = pytest.importorskip("matplotlib.image", reason="to get it: pip install 'pyalloc[plot]'")
+    kept = [pyalloc.empty(100_000) for _ in range(100)]
+    pyalloc.heap_map().plot(tmp_path / "heap.png")
+    assert kept and share_of(image.imread(tmp_path / "heap.png")[:, :, :3], palette.LIGHT.explicit[-1]) > 0.01
+
+
 def test_timeline_png(pixels):
     picture = pixels(plots.timeline, series.timeline("x" * 200, TRACE, [(0.5, 100), (3.0, 50)]))
     assert picture.shape[1] == 1200
