@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: run, report, bench; classes, stats, metrics, map, timeline, rss, options, doctor with --json."""
+"""``python -m pyalloc``: run, report, bench, classes, stats, metrics, map, timeline, rss, options, doctor."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ class HeapMap:
     def plot(self, path: Union[str, os.PathLike[str]], title: str = "Heap of this process") -> None:
         """Draws every page by size class into a PNG file, with addresses and a legend (docs/report.md).
 
-        Huge pages are hatched where the kernel tells (Linux 6.7).  Needs matplotlib; ImportError that says so where it is
-        missing, OSError when it cannot be written.
+        Huge pages are hatched where the kernel tells (Linux 6.7).  Needs matplotlib; ImportError that says so where it
+        is missing, OSError when it cannot be written.
         """
         from pyalloc._pictures import plots
 

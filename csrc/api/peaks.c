@@ -361,8 +361,6 @@ static void on_peak(void)
 void pa_peaks_at_start(void)
 {
     const char *name = (const char *)(intptr_t)pa_the_options.report;
-    if (!name || !*name)
-        return;
     bool fits = pa_outfile_set(&the.file, "PYALLOC_REPORT", name);
     pa_the_options.report = (int64_t)(intptr_t)the.file.path;
     if (!fits) {

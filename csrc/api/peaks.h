@@ -3,10 +3,10 @@
 #ifndef PA_API_PEAKS_H
 #define PA_API_PEAKS_H
 
-/* Begins to watch for peaks when the option is set; called once, by the library's constructor, after the options were
+/* Begins to watch for peaks; the option is set. Called once, by the library's constructor, after the options were
  * read. */
 void pa_peaks_at_start(void);
-/* Adds the heap as it is at exit; one line on stderr when the file cannot be written. */
+/* Adds the heap as it is at exit, if this process began to watch; one line on stderr when the file cannot be written. */
 void pa_peaks_at_exit(void);
 
 #endif

@@ -55,7 +55,8 @@ static __attribute__((constructor)) void start(void)
     if (pa_the_options.background)
         pa_scavenge_enable();
     pa_trace_at_start();
-    pa_peaks_at_start();
+    if (pa_the_options.report) /* asked here: that code lies where a small program has no pages */
+        pa_peaks_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)
@@ -70,7 +71,8 @@ static __attribute__((destructor)) void finish(void)
 {
     if (pa_the_options.stats_at_exit && same_file(report.fd))
         pa_summary_write(report.fd, "statistics at exit");
-    pa_peaks_at_exit();
+    if (pa_the_options.report)
+        pa_peaks_at_exit();
     pa_trace_at_exit();
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from typing import NamedTuple
@@ -51,6 +52,7 @@ def layout_for(arenas: int) -> Layout:
     return Layout(WIDTH, 1, 2 if pages < 8 else 0, pages)
 
 
+@functools.lru_cache(maxsize=None)
 def _table() -> list[list[int]]:
     """Pixel value by state and size class."""
     groups = palette.group_by_class()

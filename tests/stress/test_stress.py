@@ -71,8 +71,8 @@ def test_a_snapshot_takes_at_most_50_us(built):
     assert int(re.search(r"median (\d+) ns", out).group(1)) <= 50_000
 
 
-@pytest.mark.parametrize("program, variant", [("churn", "plain"), ("churn", "asan"), ("churn", "tsan"), ("forks", "plain"),
-                                              ("snapshots", "tsan")])
+@pytest.mark.parametrize("program, variant", [("churn", "plain"), ("churn", "asan"), ("churn", "tsan"),
+                                              ("forks", "plain"), ("snapshots", "tsan")])
 def test_while_peaks_are_written(built, program, variant, tmp_path):
     """PYALLOC_REPORT under threads and fork; the plain build checks lock ranks. Every file is whole."""
     arguments = RUNS[program][variant]
