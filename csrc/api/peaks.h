@@ -6,7 +6,7 @@
 /* Begins to watch for peaks; the option is set. Called once, by the library's constructor, after the options were
  * read. */
 void pa_peaks_at_start(void);
-/* Adds the heap as it is at exit, if this process began to watch; one line on stderr when the file cannot be written. */
+/* Adds the heap as it is at exit, if this process began to watch; one line on stderr when that cannot be written. */
 void pa_peaks_at_exit(void);
 
 #endif
