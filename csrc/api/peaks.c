@@ -16,7 +16,7 @@
 #include "api/peaks.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -324,10 +324,11 @@ static bool begin_work(void)
            atomic_compare_exchange_strong_explicit(&the.busy, &other, self, memory_order_acquire, memory_order_relaxed);
 }
 
-/* After begin_work. */
+/* After begin_work. Not a cancellation point: malloc is none, and write(2) is. */
 static void write_and_end_work(int (*fill)(int fd, void *context))
 {
-    int saved_errno = errno, error = ENOMEM;
+    int saved_errno = errno, error = ENOMEM, cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     if (!the.work)
         the.work = pa_vm_map(pa_round_up(sizeof *the.work, pa_vm_page_size_bytes()));
     if (the.work) {
@@ -340,6 +341,7 @@ static void write_and_end_work(int (*fill)(int fd, void *context))
     if (error == 0)
         the.written_by = getpid();
     atomic_store_explicit(&the.busy, 0, memory_order_release);
+    pthread_setcancelstate(cancel_state, NULL);
     errno = saved_errno;
 }
 

@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-import pyalloc
 import traceformat
 from pyalloc._pictures import launch, series
 
