@@ -1,4 +1,4 @@
-"""``python -m pyalloc``: run, top, and bench, classes, stats, metrics, map, rss, options, doctor; these have --json."""
+"""``python -m pyalloc``: run, top, report, bench, classes, stats, metrics, map, timeline, rss, options, doctor."""
 
 from __future__ import annotations
 
@@ -10,21 +10,8 @@ from typing import Any, Optional, Sequence
 
 import pyalloc
 from pyalloc import _report
-
-
-def _classes(options: argparse.Namespace) -> int:
-    rows = pyalloc.size_classes()
-    if options.json:
-        _report.to_json(rows)
-        return 0
-    shown = [
-        (row.size_class, row.object_bytes, row.span_bytes, row.objects, row.tail_waste_bytes,
-         f"{100 * row.tail_waste_bytes / row.span_bytes:.2f} %")
-        for row in rows
-    ]
-    _report.table("Size classes (requests above 32 KiB: whole 8 KiB pages)",
-                  ["class", "object bytes", "span bytes", "objects", "tail waste", "tail waste of span"], shown)
-    return 0
+from pyalloc._pictures import classes
+from pyalloc._pictures import commands as pictures
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -80,22 +67,6 @@ def _metrics(options: argparse.Namespace) -> int:
         shown = f"{value.total:,} values" if isinstance(value, pyalloc.Histogram) else value
         rows.append((name, "none" if value == 2**64 - 1 else shown, one.doc))
     _report.table("Metrics of this process", ["name", "value", "what it is"], rows)
-    return 0
-
-
-def _map(options: argparse.Namespace) -> int:
-    found = pyalloc.heap_map()
-    if options.png:
-        try:
-            found.save_png(options.png)
-        except OSError as error:
-            print(f"pyalloc map: {error}", file=sys.stderr)
-            return 1
-    if options.json:
-        _report.to_json({"arenas": [arena.address for arena in found.arenas], "pages": found.counts(),
-                         "pinned": found.pinned()})
-    else:
-        _report.table("Heap of this process, 8 KiB pages by state", ["state", "pages"], list(found.counts().items()))
     return 0
 
 
@@ -187,19 +158,24 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
         from pyalloc import _bench as bench_package
 
         bench_package.add_arguments(bench)
+    for name, text in (
+        ("classes", "the size-class table; --waste: what it wastes, of a program too"),
+        ("map", "pages of the heap by state, of this process or a program; --png draws them"),
+        ("timeline", "memory and pauses of a program over time, as a picture"),
+        ("report", "an HTML page about a program's memory: heap map, timeline, waste, collections"),
+    ):
+        where = classes if name == "classes" else pictures
+        getattr(where, f"add_{name}")(add(name, pictures.guarded(name, getattr(where, f"run_{name}")), text))
     quick = [
-        add("classes", _classes, "the size-class table"),
         add("stats", _stats, "statistics of the heap of this process"),
         add("metrics", _metrics, "the same by the names of Go's runtime/metrics, with descriptions"),
-        add("map", _map, "pages of the heap of this process by state; --png draws them"),
         add("rss", _rss, "memory of a process as the operating system sees it, and ours beside it"),
         add("options", _options, "the run-time options (PYALLOC_* in the environment) and their values here"),
         add("doctor", _doctor, "check the environment and the heap; exit code 1 when something is broken"),
     ]
     for one in quick:
         one.add_argument("--json", action="store_true", help="print JSON")
-    quick[3].add_argument("--png", metavar="PATH", help="draw every page into this file")
-    quick[4].add_argument("--pid", type=int, default=None, help="another process (default: this one)")
+    quick[2].add_argument("--pid", type=int, default=None, help="another process (default: this one)")
     return parser
 
 

@@ -50,6 +50,7 @@ class ArenaMap:
     state: bytes  # index into STATES
     size_class: bytes  # of the span: 0 large, or no span
     first: bytes  # 1: first page of its span
+    huge: bytes  # 1: the operating system maps it as part of a huge page; always 0 before Linux 6.7
     live: array[int]  # live objects in the whole span; blocks that are on their way home count
     capacity: array[int]  # objects that the span holds when full; 0: no span
 
@@ -95,9 +96,19 @@ class HeapMap:
                     total["capacity"] += arena.capacity[i]
         return total
 
+    def plot(self, path: Union[str, os.PathLike[str]], title: str = "Heap of this process") -> None:
+        """Draws every page by size class into a PNG file, with addresses and a legend (docs/report.md).
+
+        Huge pages are hatched where the kernel tells (Linux 6.7).  Needs matplotlib; ImportError that says so where it
+        is missing, OSError when it cannot be written.
+        """
+        from pyalloc._pictures import plots
+
+        plots.heap_map(path, self, title)
+
     def save_png(self, path: Union[str, os.PathLike[str]], scale: int = 3) -> None:
-        """Draws the arenas below each other, 128 pages a row, *scale* pixels a page, addresses growing to the right
-        and downwards.
+        """Draws how full spans are, without matplotlib: the arenas below each other, 128 pages a row, *scale* pixels a
+        page, addresses growing to the right and downwards.
 
         White-grey: released.  Blue: free and backed, darker in a thread's page cache.  Lime: an empty span that a
         thread keeps.  Red: explicit, green: managed, darker the fuller the span.  OSError when it cannot be written,
@@ -136,6 +147,6 @@ def heap_map() -> HeapMap:
     """
     rows: Any = _core.arena_map_rows()
     arenas = []
-    for address, state, size_class, first, live, capacity in rows:
-        arenas.append(ArenaMap(address, state, size_class, first, array("I", live), array("I", capacity)))
+    for address, state, size_class, first, huge, live, capacity in rows:
+        arenas.append(ArenaMap(address, state, size_class, first, huge, array("I", live), array("I", capacity)))
     return HeapMap(tuple(arenas))

@@ -3,11 +3,13 @@
  * Owns nothing.  Free or not is copied from the chunk bitmaps under mheap's lock, a chunk at a time (128
  * bytes); who has the other pages is read from the page table without it, so a span that comes or goes
  * meanwhile may show as what it was or will be.  A page that is neither free nor in a span lies in a thread's
- * page cache.
+ * page cache.  Which pages the kernel maps as huge ones is asked afterwards, a run at a time: a released page
+ * among them is resident all the same.
  */
 #include "heap/mheap.h"
 #include "heap/walk.h"
 #include "include/pyalloc.h"
+#include "sys/vm.h"
 #include "world/proc.h"
 
 static const pa_arena *arena_at(int index)
@@ -60,6 +62,14 @@ static pa_page_info page_at(const pa_chunk *chunk, size_t i, uintptr_t at)
     return page_of_span(&v, at);
 }
 
+static void mark_huge(uintptr_t base, pa_page_info *out, size_t n)
+{
+    uintptr_t end = base + (n << PA_PAGE_SHIFT), from, to;
+    for (uintptr_t at = base; pa_vm_next_huge(at, end, &from, &to) && to > at; at = to)
+        for (size_t i = (from - base) >> PA_PAGE_SHIFT; i < (to - base) >> PA_PAGE_SHIFT && i < n; i++)
+            out[i].huge = 1;
+}
+
 PA_EXPORT size_t pa_read_arena_map(int index, pa_page_info *out, size_t capacity)
 {
     const pa_arena *a = arena_at(index);
@@ -73,5 +83,6 @@ PA_EXPORT size_t pa_read_arena_map(int index, pa_page_info *out, size_t capacity
             chunk = copy_chunk(at);
         out[i] = page_at(&chunk, i % PA_CHUNK_PAGES, at);
     }
+    mark_huge(a->base, out, n);
     return n;
 }

@@ -118,6 +118,7 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
         pa_gc_wake_for_cleanups();
     if (s && !s->needs_zero && !g->trying && pa_gcside_is_advised(s->base))
         touch_outside(p, s);
+    pa_peak_tell(&h->peak);
     return s;
 }
 
@@ -272,6 +273,7 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     if (kind == PA_KIND_SCAN)
         write_layout(s, s->base, span_bytes, l);
     pa_gcproc_account_large(p, span_bytes);
+    pa_peak_tell(&p->cache.heap->peak);
     pa_span_set_window(s, s->limit, s->limit);
     if (PA_UNLIKELY(p->cache.gc->marking))
         pa_barrier_mark_new(s->base);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "api/live.h"
+#include "api/peaks.h"
 #include "api/summary.h"
 #include "api/trace.h"
 #include "base/options.h"
@@ -57,6 +58,8 @@ static __attribute__((constructor)) void start(void)
     pa_trace_at_start();
     if (pa_the_options.live)
         pa_live_at_start();
+    if (pa_the_options.report) /* asked here: that code lies where a small program has no pages */
+        pa_peaks_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)
@@ -71,6 +74,8 @@ static __attribute__((destructor)) void finish(void)
 {
     if (pa_the_options.stats_at_exit && same_file(report.fd))
         pa_summary_write(report.fd, "statistics at exit");
+    if (pa_the_options.report)
+        pa_peaks_at_exit();
     pa_trace_at_exit();
 }
 

@@ -23,7 +23,7 @@ static void line(pa_text *t, const char *name, uint64_t value, const char *unit)
 }
 
 /* VmHWM: getrusage's ru_maxrss outlives exec, so it may be that of the process that started this one. */
-static uint64_t peak_rss_bytes(void)
+uint64_t pa_summary_peak_rss_bytes(void)
 {
     char room[4096];
     int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -64,7 +64,7 @@ void pa_summary_write(int fd, const char *title)
     line(&t, "address space of heap", s.heap_sys, " B");
     line(&t, "threads with a cache", s.threads, "");
     line(&t, "heap lock taken", s.mheap_lock_acquisitions, " times");
-    line(&t, "peak RSS of process", peak_rss_bytes(), " B");
+    line(&t, "peak RSS of process", pa_summary_peak_rss_bytes(), " B");
     pa_text_write(&t, fd);
     errno = saved_errno;
 }

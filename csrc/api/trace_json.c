@@ -1,7 +1,7 @@
 /* trace_json.c - events as Chrome trace-event JSON (the object form of "Trace Event Format", Google).
  *
- * Owns nothing; the text goes through a buffer on the stack.  What has a duration becomes a complete event ("X"), a
- * moment an instant ("i", scope thread), a sample a counter ("C"), and names are metadata ("M").  Times
+ * Owns nothing; the text goes through a buffer on the stack (api/json.h).  What has a duration becomes a complete event
+ * ("X"), a moment an instant ("i", scope thread), a sample a counter ("C"), and names are metadata ("M").  Times
  * are microseconds with three decimals, so nothing is rounded and what nests, nests.
  *
  * Tracks: phases of cycles and stops are no thread's doing and have tracks of their own, with numbers above any that
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/text.h"
+#include "api/json.h"
 
 enum { PHASE_TRACK = (1 << 22) + 1, STOP_TRACK, THREAD_TRACK = 0 }; /* thread ids are below 2^22 */
 
@@ -43,6 +43,7 @@ static const form forms[PA_TRACE_KINDS] = {
     [PA_TRACE_SPAN_FREE] = {"span free", "span", 'i', THREAD_TRACK, {"address", "bytes"}},
     [PA_TRACE_FORCED] = {"forced collection", "gc", 'i', THREAD_TRACK, {NULL}},
     [PA_TRACE_OVER_LIMIT] = {"over the memory limit", "heap", 'i', THREAD_TRACK, {"limit_bytes", "backed_bytes"}},
+    [PA_TRACE_IN_USE] = {"heap in use", "heap", 'C', THREAD_TRACK, {"in_use"}},
     [PA_TRACE_MEMORY] = {"heap memory", "heap", 'C', THREAD_TRACK, {"in_use", "free", "released"}},
     [PA_TRACE_HEAP] = {"managed heap", "gc", 'C', THREAD_TRACK, {"live", "goal"}},
 };
@@ -96,128 +97,107 @@ void pa_trace_sort_by_time(pa_trace_event *events, size_t count)
 
 /* ---- Writing ---- */
 
-typedef struct writer {
-    int fd, error;
-    bool any;       /* an event was written */
-    pa_text text;   /* flushed while there is room for one more event */
-    char room[16384];
-} writer;
-
-enum { EVENT_ROOM = 1024 };
-
-static void flush(writer *w)
+static void add_number(pa_json *w, const char *name, uint64_t value)
 {
-    for (size_t done = 0; done < w->text.len && w->error == 0;) {
-        ssize_t n = write(w->fd, w->text.start + done, w->text.len - done);
-        if (n > 0)
-            done += (size_t)n;
-        else if (n == 0 || errno != EINTR)
-            w->error = n == 0 ? EIO : errno;
-    }
-    w->text.len = 0;
+    pa_json_key(w, name);
+    pa_json_uint(w, value);
 }
 
-static void add_quoted(writer *w, const char *s)
+static void add_string(pa_json *w, const char *name, const char *value)
 {
-    pa_text_char(&w->text, '"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            pa_text_char(&w->text, '\\');
-        pa_text_printable(&w->text, s, 1, 1);
-    }
-    pa_text_char(&w->text, '"');
+    pa_json_key(w, name);
+    pa_json_string(w, value);
 }
 
-static void add_key(writer *w, const char *name, bool first)
+static void add_microseconds(pa_json *w, const char *name, uint64_t ns)
 {
-    if (!first)
-        pa_text_char(&w->text, ',');
-    add_quoted(w, name);
-    pa_text_char(&w->text, ':');
-}
-
-static void add_number(writer *w, const char *name, uint64_t value)
-{
-    add_key(w, name, false);
-    pa_text_uint(&w->text, value, 10);
-}
-
-static void add_microseconds(writer *w, const char *name, uint64_t ns)
-{
+    enum { DECIMALS_ROOM = 4 };
     add_number(w, name, ns / 1000);
+    pa_json_reserve(w, DECIMALS_ROOM);
     pa_text_char(&w->text, '.');
     for (uint64_t digit = 100; digit; digit /= 10)
         pa_text_char(&w->text, (char)('0' + ns / digit % 10));
 }
 
-static void begin_event(writer *w, const char *name, char ph, uint32_t track)
+/* On a line of its own: people look at these files, too. */
+static void begin_event(pa_json *w, const char *name, char ph, uint32_t track)
 {
     const char type[] = {ph, '\0'};
-    if (w->text.len + EVENT_ROOM > w->text.capacity)
-        flush(w);
-    pa_text_str(&w->text, w->any ? ",\n{" : "\n{");
-    w->any = true;
-    add_key(w, "name", true);
-    add_quoted(w, name);
-    add_key(w, "ph", false);
-    add_quoted(w, type);
+    pa_json_item(w);
+    pa_json_newline(w);
+    pa_json_open(w, '{');
+    add_string(w, "name", name);
+    add_string(w, "ph", type);
     add_number(w, "pid", (uint64_t)getpid());
     add_number(w, "tid", track);
 }
 
-static void add_argument(writer *w, const char *name, uint64_t value, bool first)
+static void begin_arguments(pa_json *w)
 {
-    add_key(w, name, first);
+    pa_json_key(w, "args");
+    pa_json_open(w, '{');
+}
+
+static void end_arguments_and_event(pa_json *w)
+{
+    pa_json_close(w, '}');
+    pa_json_close(w, '}');
+}
+
+static void add_argument(pa_json *w, const char *name, uint64_t value)
+{
+    pa_json_key(w, name);
     if (strcmp(name, "address") == 0) {
-        pa_text_str(&w->text, "\"0x");
-        pa_text_uint(&w->text, value, 16);
-        pa_text_char(&w->text, '"');
+        char room[32];
+        pa_text t = PA_TEXT(room);
+        pa_text_str(&t, "0x");
+        pa_text_uint(&t, value, 16);
+        pa_json_string(w, pa_text_cstr(&t));
     } else if (strcmp(name, "reason") == 0) {
-        add_quoted(w, value < sizeof reasons / sizeof *reasons ? reasons[value] : "?");
+        pa_json_string(w, value < sizeof reasons / sizeof *reasons ? reasons[value] : "?");
     } else if (strcmp(name, "forced") == 0) {
-        pa_text_str(&w->text, value ? "true" : "false");
+        pa_json_bool(w, value != 0);
     } else {
-        pa_text_uint(&w->text, value, 10);
+        pa_json_uint(w, value);
     }
 }
 
-static void add_event(writer *w, const pa_trace_event *e)
+static void add_event(pa_json *w, const pa_trace_event *e)
 {
     const form *f = &forms[e->kind];
     begin_event(w, f->name, f->ph, f->track == THREAD_TRACK ? e->thread : f->track);
-    add_key(w, "cat", false);
-    add_quoted(w, f->category);
+    add_string(w, "cat", f->category);
     add_microseconds(w, "ts", e->time_ns);
     if (f->ph == 'X')
         add_microseconds(w, "dur", e->duration_ns);
     if (f->ph == 'i')
-        pa_text_str(&w->text, ",\"s\":\"t\"");
-    pa_text_str(&w->text, ",\"args\":{");
+        add_string(w, "s", "t");
+    begin_arguments(w);
     for (int i = 0; i < 3 && f->args[i]; i++)
         if (e->kind != PA_TRACE_HEAP || e->args[i] != UINT64_MAX) /* no goal while the collector is off */
-            add_argument(w, f->args[i], e->args[i], i == 0);
-    pa_text_str(&w->text, "}}");
+            add_argument(w, f->args[i], e->args[i]);
+    end_arguments_and_event(w);
 }
 
-static void add_name(writer *w, const char *what, uint32_t track, const char *name)
+static void add_name(pa_json *w, const char *what, uint32_t track, const char *name)
 {
     begin_event(w, what, 'M', track);
-    pa_text_str(&w->text, ",\"args\":{");
-    add_key(w, "name", true);
-    add_quoted(w, name);
-    pa_text_str(&w->text, "}}");
+    begin_arguments(w);
+    add_string(w, "name", name);
+    end_arguments_and_event(w);
 }
 
-static void add_sort_index(writer *w, uint32_t track, const char *index)
+static void add_sort_index(pa_json *w, uint32_t track, int index)
 {
     begin_event(w, "thread_sort_index", 'M', track);
-    pa_text_str(&w->text, ",\"args\":{\"sort_index\":");
-    pa_text_str(&w->text, index);
-    pa_text_str(&w->text, "}}");
+    begin_arguments(w);
+    pa_json_key(w, "sort_index");
+    pa_json_int(w, index);
+    end_arguments_and_event(w);
 }
 
 /* Its name, as long as it lives. */
-static void add_thread(writer *w, uint32_t thread)
+static void add_thread(pa_json *w, uint32_t thread)
 {
     char path_room[64], name[64];
     pa_text path = PA_TEXT(path_room);
@@ -241,21 +221,36 @@ static void add_thread(writer *w, uint32_t thread)
     add_name(w, "thread_name", thread, name);
 }
 
+static void add_other_data(pa_json *w, uint64_t lost)
+{
+    char room[64];
+    pa_text producer = PA_TEXT(room);
+    pa_text_str(&producer, "pyalloc ");
+    pa_text_str(&producer, pa_version());
+    pa_json_key(w, "otherData");
+    pa_json_open(w, '{');
+    add_string(w, "producer", pa_text_cstr(&producer));
+    add_string(w, "clock", "CLOCK_MONOTONIC");
+    add_number(w, "lost_events", lost);
+    pa_json_close(w, '}');
+}
+
 int pa_trace_json_write(int fd, pa_trace_event *events, size_t count, uint64_t lost)
 {
-    writer w = {.fd = fd};
+    pa_json w;
+    char room[16384];
     int saved_errno = errno;
-    w.text = (pa_text){.start = w.room, .capacity = sizeof w.room};
-    pa_text_str(&w.text, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"producer\":\"pyalloc ");
-    pa_text_str(&w.text, pa_version());
-    pa_text_str(&w.text, "\",\"clock\":\"CLOCK_MONOTONIC\",\"lost_events\":");
-    pa_text_uint(&w.text, lost, 10);
-    pa_text_str(&w.text, "},\n\"traceEvents\":[");
+    pa_json_begin(&w, fd, room, sizeof room);
+    pa_json_open(&w, '{');
+    add_string(&w, "displayTimeUnit", "ms");
+    add_other_data(&w, lost);
+    pa_json_key(&w, "traceEvents");
+    pa_json_open(&w, '[');
     add_name(&w, "process_name", (uint32_t)getpid(), program_invocation_short_name);
     add_name(&w, "thread_name", PHASE_TRACK, "collector: phases");
-    add_sort_index(&w, PHASE_TRACK, "-2");
+    add_sort_index(&w, PHASE_TRACK, -2);
     add_name(&w, "thread_name", STOP_TRACK, "collector: stops");
-    add_sort_index(&w, STOP_TRACK, "-1");
+    add_sort_index(&w, STOP_TRACK, -1);
     for (size_t i = 0; i < count && w.error == 0; i++)
         if (events[i].kind < PA_TRACE_KINDS)
             add_event(&w, &events[i]);
@@ -263,8 +258,10 @@ int pa_trace_json_write(int fd, pa_trace_event *events, size_t count, uint64_t l
     for (size_t i = 0; i < count && w.error == 0; i++)
         if (i == 0 || events[i].thread != events[i - 1].thread)
             add_thread(&w, events[i].thread);
-    pa_text_str(&w.text, "\n]}\n");
-    flush(&w);
+    pa_json_close(&w, ']');
+    pa_json_close(&w, '}');
+    pa_json_newline(&w);
+    pa_json_flush(&w);
     errno = saved_errno;
     return w.error;
 }

@@ -32,7 +32,9 @@
     X(trace, "PYALLOC_TRACE", PATH, 0, "", NULL,                                                             \
       "write an execution trace to this file when the process exits (JSON for Perfetto); %p: process id")    \
     X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \
-      "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")
+      "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")                  \
+    X(report, "PYALLOC_REPORT", PATH, 0, "", NULL,                                                           \
+      "write the heap as it was at its peak and at exit to this file (JSON lines); %p: process id")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */
 #define PA_DEBUG_KEYS(X)                                                                                     \

@@ -8,6 +8,7 @@
 #include "heap/arena.h"
 #include "heap/decay.h"
 #include "heap/idle.h"
+#include "heap/peak.h"
 #include "heap/release.h"
 #include "heap/spanlist.h"
 #include "pages/pagealloc.h"
@@ -45,6 +46,8 @@ typedef struct pa_heap {
     _Atomic uint64_t inuse_pages;
     _Atomic uint64_t peak_pages; /* highest inuse_pages since the last look of heap/decay.h; racily kept, so about */
     _Atomic uint64_t spans_allocated, spans_freed;
+    _Atomic uint64_t traced_pages; /* inuse_pages when it was last put into the trace; relaxed, a race costs an event */
+    pa_peak peak;               /* who wants to know of more than ever before */
     /* The collector's: + 2 a cycle, in the stop that ends marking. Read relaxed by who is inside or sweeps: it
      * does not change meanwhile. */
     _Atomic uint32_t sweepgen;

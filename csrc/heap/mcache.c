@@ -400,6 +400,7 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class)
     tick(c, size_class);
     pa_span *s = refill_locked(c, size_class);
     pa_lock_release(&c->slow);
+    pa_peak_tell(&c->heap->peak);
     return s;
 }
 
@@ -435,6 +436,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     if (s)
         pa_span_format_large(s);
     pa_lock_release(&c->slow);
+    pa_peak_tell(&c->heap->peak);
     return s;
 }
 
@@ -463,6 +465,7 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
     else if (npages < s->npages)
         pa_mheap_shrink_span(c->heap, s, npages);
     pa_lock_release(&c->slow);
+    pa_peak_tell(&c->heap->peak);
     pa_decay_notify(&c->heap->decay);
     return ok;
 }

@@ -160,11 +160,31 @@ static void set_npages(pa_span *s, size_t npages)
     s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
 }
 
-static void count_inuse(pa_heap *h, size_t npages)
+/* A sample of what is in use, when that has moved far enough since the last. */
+static PA_COLD void trace_inuse(pa_heap *h, uint64_t now)
+{
+    enum { LEAST_PAGES = 64, SHARE = 32 };
+    uint64_t last = atomic_load_explicit(&h->traced_pages, memory_order_relaxed);
+    if ((now > last ? now - last : last - now) < LEAST_PAGES + last / SHARE)
+        return;
+    atomic_store_explicit(&h->traced_pages, now, memory_order_relaxed);
+    pa_trace_note(PA_TRACE_IN_USE, now << PA_PAGE_SHIFT, 0, 0);
+}
+
+static PA_COLD void trace_span(pa_heap *h, pa_trace_kind kind, uintptr_t base, size_t nbytes, uint64_t inuse_pages)
+{
+    pa_trace_note(kind, base, nbytes, 0);
+    trace_inuse(h, inuse_pages);
+}
+
+static uint64_t count_inuse(pa_heap *h, size_t npages)
 {
     uint64_t now = atomic_fetch_add_explicit(&h->inuse_pages, npages, memory_order_relaxed) + npages;
-    if (now > atomic_load_explicit(&h->peak_pages, memory_order_relaxed))
+    if (now > atomic_load_explicit(&h->peak_pages, memory_order_relaxed)) {
         atomic_store_explicit(&h->peak_pages, now, memory_order_relaxed);
+        pa_peak_note(&h->peak, now);
+    }
+    return now;
 }
 
 static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
@@ -180,9 +200,10 @@ static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, s
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     pa_span_set_state(s, PA_SPAN_MANUAL);
     pa_space_set(s, s);
-    count_inuse(h, npages);
+    uint64_t inuse_pages = count_inuse(h, npages);
     atomic_fetch_add_explicit(&h->spans_allocated, 1, memory_order_relaxed);
-    pa_trace_note(PA_TRACE_SPAN_ALLOC, base, npages << PA_PAGE_SHIFT, 0);
+    if (pa_trace_is_on())
+        trace_span(h, PA_TRACE_SPAN_ALLOC, base, npages << PA_PAGE_SHIFT, inuse_pages);
     return s;
 }
 
@@ -351,9 +372,10 @@ static void unpublish(pa_heap *h, pa_span *s)
     s->tail = 0;
     pa_span_set_state(s, PA_SPAN_DEAD);
     pa_space_set(s, NULL);
-    atomic_fetch_sub_explicit(&h->inuse_pages, s->npages, memory_order_relaxed);
+    uint64_t inuse_pages = atomic_fetch_sub_explicit(&h->inuse_pages, s->npages, memory_order_relaxed) - s->npages;
     atomic_fetch_add_explicit(&h->spans_freed, 1, memory_order_relaxed);
-    pa_trace_note(PA_TRACE_SPAN_FREE, s->base, pa_span_bytes(s), 0);
+    if (pa_trace_is_on())
+        trace_span(h, PA_TRACE_SPAN_FREE, s->base, pa_span_bytes(s), inuse_pages);
 }
 
 void pa_mheap_free_span(pa_heap *h, pa_span *s)
@@ -428,7 +450,9 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     s->limit = s->tail = s->base + pa_span_bytes(s);
     if (scavenged_pages != more || !pa_release_reads_zero(h, end, more << PA_PAGE_SHIFT))
         s->needs_zero = 1;
-    count_inuse(h, more);
+    uint64_t inuse_pages = count_inuse(h, more);
+    if (pa_trace_is_on())
+        trace_inuse(h, inuse_pages);
     return true;
 }
 
@@ -441,7 +465,9 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     s->limit = s->tail = removed.base;
     PA_POISON(removed.base, fewer << PA_PAGE_SHIFT);
     pa_space_set(&removed, NULL);
-    atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed);
+    uint64_t inuse_pages = atomic_fetch_sub_explicit(&h->inuse_pages, fewer, memory_order_relaxed) - fewer;
+    if (pa_trace_is_on())
+        trace_inuse(h, inuse_pages);
     pa_lock_acquire(&h->lock);
     pa_pagealloc_free(&h->pages, removed.base, fewer);
     pa_heap_notice_idle_locked(h);

@@ -420,6 +420,7 @@ typedef enum pa_trace_kind {
     PA_TRACE_OVER_LIMIT,        /* instant: over the memory limit after everything free was released: limit, backed */
     PA_TRACE_MEMORY,            /* sample: pages in use, free and backed, released */
     PA_TRACE_HEAP,              /* sample of the managed heap: live, goal (UINT64_MAX: none) */
+    PA_TRACE_IN_USE,            /* sample, whenever it has changed by 512 KiB and a thirty-second: pages in use */
     PA_TRACE_KINDS
 } pa_trace_kind;
 
@@ -500,7 +501,7 @@ typedef struct pa_page_info {
     uint8_t state;              /* pa_page_state */
     uint8_t size_class;         /* 0: large, or in no span */
     uint8_t first;              /* 1: the first page of its span */
-    uint8_t reserved;
+    uint8_t huge;               /* 1: the OS maps it as part of a huge page; always 0 before Linux 6.7, which says so */
     uint32_t live;              /* live objects in the whole span; blocks on their way home count */
     uint32_t capacity;          /* objects that the span holds when full */
 } pa_page_info;

@@ -151,23 +151,28 @@ static PyObject *py_metric_values(PyObject *module, PyObject *unused)
 
 /* ---- Heap map ---- */
 
+enum { BYTE_COLUMNS = 4, COLUMNS = 6 };
+
 static PyObject *arena_row(uintptr_t address, const pa_page_info *pages, Py_ssize_t count)
 {
-    PyObject *columns[5] = {NULL};
-    for (int i = 0; i < 5; i++)
-        if ((columns[i] = PyBytes_FromStringAndSize(NULL, count * (i < 3 ? 1 : (Py_ssize_t)sizeof(uint32_t)))) == NULL)
+    PyObject *columns[COLUMNS] = {NULL};
+    for (int i = 0; i < COLUMNS; i++) {
+        Py_ssize_t width = i < BYTE_COLUMNS ? 1 : (Py_ssize_t)sizeof(uint32_t);
+        if ((columns[i] = PyBytes_FromStringAndSize(NULL, count * width)) == NULL)
             goto fail;
+    }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyBytes_AS_STRING(columns[0])[i] = (char)pages[i].state;
         PyBytes_AS_STRING(columns[1])[i] = (char)pages[i].size_class;
         PyBytes_AS_STRING(columns[2])[i] = (char)pages[i].first;
-        memcpy(PyBytes_AS_STRING(columns[3]) + i * 4, &pages[i].live, 4);
-        memcpy(PyBytes_AS_STRING(columns[4]) + i * 4, &pages[i].capacity, 4);
+        PyBytes_AS_STRING(columns[3])[i] = (char)pages[i].huge;
+        memcpy(PyBytes_AS_STRING(columns[4]) + i * 4, &pages[i].live, 4);
+        memcpy(PyBytes_AS_STRING(columns[5]) + i * 4, &pages[i].capacity, 4);
     }
-    return Py_BuildValue("(KNNNNN)", (unsigned long long)address, columns[0], columns[1], columns[2], columns[3],
-                         columns[4]);
+    return Py_BuildValue("(KNNNNNN)", (unsigned long long)address, columns[0], columns[1], columns[2], columns[3],
+                         columns[4], columns[5]);
 fail:
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < COLUMNS; i++)
         Py_XDECREF(columns[i]);
     return NULL;
 }
@@ -206,6 +211,6 @@ PyMethodDef pa_snapshot_methods[] = {
      "metric_values($module, /)\n--\n\nEach metric's value in one pa_snapshot, in the same order."},
     {"arena_map_rows", py_arena_maps, METH_NOARGS,
      "arena_map_rows($module, /)\n--\n\n"
-     "Each arena: address and, a page, state, class, first (bytes), live, capacity (uint32)."},
+     "Each arena: address and, a page, state, class, first, huge (bytes), live, capacity (uint32)."},
     {NULL, NULL, 0, NULL},
 };

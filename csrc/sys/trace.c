@@ -56,7 +56,7 @@ static struct {
 static bool is_rare(pa_trace_kind kind)
 {
     return kind != PA_TRACE_SPAN_ALLOC && kind != PA_TRACE_SPAN_FREE && kind != PA_TRACE_ASSIST &&
-           kind != PA_TRACE_ASSIST_WAIT && kind != PA_TRACE_SWEEP_ASSIST;
+           kind != PA_TRACE_ASSIST_WAIT && kind != PA_TRACE_SWEEP_ASSIST && kind != PA_TRACE_IN_USE;
 }
 
 static void write_down(ring *r, uint32_t thread, pa_trace_kind kind, const uint64_t words[5])

@@ -50,6 +50,9 @@ void pa_vm_huge(void *addr, size_t nbytes, bool want);
  * whose size is sealed, so that nobody can make the mapping fault. It shows as /memfd:<name> in /proc/<pid>/fd, is
  * closed by exec and not mapped in a fork child, which inherits the descriptor, though. NULL with *error, an errno. */
 void *pa_vm_map_shared(const char *name, size_t nbytes, int *fd, int *error);
+/* The first run in [from, to) that the kernel maps by huge pages: [*from_out, *to_out). False when there is none, or
+ * when the kernel cannot say (Linux before 6.7, no /proc). */
+bool pa_vm_next_huge(uintptr_t from, uintptr_t to, uintptr_t *from_out, uintptr_t *to_out);
 /* mmap calls made for heap memory since the start. */
 uint64_t pa_vm_heap_mmaps(void);
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -214,6 +215,40 @@ void *pa_vm_map_shared(const char *name, size_t nbytes, int *fd, int *error)
         close(*fd);
     errno = saved_errno;
     return p;
+/* PAGEMAP_SCAN of /proc/self/pagemap, by hand: the headers of many systems are older than their kernels. It needs no
+ * privilege, unlike the frame numbers of pagemap and kpageflags. */
+typedef struct pagemap_region {
+    uint64_t start, end, categories;
+} pagemap_region;
+
+typedef struct pagemap_scan {
+    uint64_t size, flags, start, end, walk_end, regions, region_count, pages_max;
+    uint64_t inverted, all_of, any_of, wanted;
+} pagemap_scan;
+
+#define PAGEMAP_SCAN_CALL _IOWR('f', 16, pagemap_scan)
+#define PAGEMAP_IS_HUGE ((uint64_t)1 << 6)
+
+bool pa_vm_next_huge(uintptr_t from, uintptr_t to, uintptr_t *from_out, uintptr_t *to_out)
+{
+    int saved_errno = errno, fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    pagemap_region found = {0};
+    pagemap_scan scan = {
+        .size = sizeof scan,
+        .start = from,
+        .end = to,
+        .regions = (uintptr_t)&found,
+        .region_count = 1,
+        .all_of = PAGEMAP_IS_HUGE,
+        .wanted = PAGEMAP_IS_HUGE,
+    };
+    bool any = fd >= 0 && from < to && ioctl(fd, PAGEMAP_SCAN_CALL, &scan) == 1;
+    if (fd >= 0)
+        close(fd);
+    errno = saved_errno;
+    *from_out = found.start;
+    *to_out = found.end;
+    return any;
 }
 
 uint64_t pa_vm_heap_mmaps(void)

@@ -314,3 +314,18 @@ def test_a_fork_child_has_no_trace(tmp_path):
         assert os.waitpid(child, 0)[1] == 0
         pyalloc.collect()
     assert len(named(t.events(), "forced collection")) == 2
+
+
+def test_what_is_in_use_is_sampled_as_it_changes():
+    """Steps of a thirty-second and 512 KiB, so that a line through the samples is the heap."""
+    with pyalloc.trace() as t:
+        kept = [pyalloc.empty(100_000) for _ in range(500)]
+        inuse = pyalloc.read_mem_stats().heap_inuse
+        del kept
+        pyalloc.free_os_memory()
+    samples = [event["args"]["in_use"] for event in named(t.events(), "heap in use")]
+    top = max(range(len(samples)), key=samples.__getitem__)
+    assert top >= 15 and abs(samples[top] - inuse) <= inuse / 32 + 2 * MIB
+    rising = samples[:top + 1]
+    assert all(abs(b - a) <= a / 32 + 2 * MIB for a, b in zip(rising, rising[1:]))
+    assert samples[-1] <= inuse - 45 * MIB

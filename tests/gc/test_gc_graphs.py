@@ -7,6 +7,7 @@ import pytest
 
 from cprograms import must_pass
 from gc_programs import MODES, PROGRAMS
+from pyalloc._pictures import record
 
 # variant, seconds, mode, gogc; -1: changing all the time
 MUTATIONS = [
@@ -38,6 +39,15 @@ def mutate(built, variant, seconds, mode, gogc, seed, threads=3):
 @pytest.mark.parametrize("variant, seconds, mode, gogc", MUTATIONS)
 def test_mutator(built, variant, seconds, mode, gogc):
     mutate(built, variant, seconds, mode, gogc, seed=1)
+
+
+@pytest.mark.parametrize("variant", ["asserts", "tsan"])
+def test_mutator_while_peaks_are_written(built, variant, tmp_path):
+    """PYALLOC_REPORT: snapshots by threads that are inside, while the collector stops them."""
+    must_pass([built(variant) / "mutator", "seconds=1", "mode=-1", "gogc=-1", "seed=3", "checkmark=0"],
+              env={"PYALLOC_REPORT": str(tmp_path / "heap.jsonl")})
+    found = record.read(tmp_path / "heap.jsonl")
+    assert found.peak and found.exit and found.exit.number("/gc/cycles/total:gc-cycles") >= 3
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)

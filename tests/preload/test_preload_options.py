@@ -84,3 +84,11 @@ def test_a_privileged_program_does_not_read_the_environment(library):
         if secure.stdout != "secure\n":
             pytest.skip("the temporary directory is mounted nosuid")
         assert secure.stderr == ""
+
+
+def test_a_report_makes_malloc_no_cancellation_point(compiled, library, tmp_path):
+    program = compiled("cancelled.c", "-pthread", "-fno-builtin")
+    result = subprocess.run([program], capture_output=True, text=True, timeout=60,
+                            env={**os.environ, "LD_PRELOAD": library, "PYALLOC_REPORT": str(tmp_path / "heap.jsonl")})
+    assert (result.returncode, result.stdout, result.stderr) == (0, "2 cancelled\n", "")
+    assert (tmp_path / "heap.jsonl").read_text().count("\n") == 3  # the process, its peak, its exit

@@ -11,6 +11,7 @@ import signal
 import pytest
 
 from cprograms import must_pass, run
+from pyalloc._pictures import record
 from stress.build import PROGRAMS
 
 EVERYWHERE = ("plain", "asan", "tsan")
@@ -70,6 +71,17 @@ def test_a_snapshot_takes_at_most_50_us(built):
     """The median of 10,000 taken while four threads churn 8 MiB; the mean would count the scheduler's slices."""
     out = must_pass([built("plain") / "snapshots", "10000", "4"])
     assert int(re.search(r"median (\d+) ns", out).group(1)) <= 50_000
+
+
+@pytest.mark.parametrize("program, variant", [("churn", "plain"), ("churn", "asan"), ("churn", "tsan"),
+                                              ("forks", "plain"), ("snapshots", "tsan")])
+def test_while_peaks_are_written(built, program, variant, tmp_path):
+    """PYALLOC_REPORT under threads and fork; the plain build checks lock ranks. Every file is whole."""
+    arguments = RUNS[program][variant]
+    must_pass([built(variant) / program, *arguments], env={"PYALLOC_REPORT": f"{tmp_path}/%p.jsonl"})
+    found = [record.read(path) for path in tmp_path.glob("*.jsonl")]
+    assert any(one.peak for one in found)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl"}  # nothing unfinished
 
 
 def test_every_program_has_a_run():
