@@ -215,6 +215,8 @@ void *pa_vm_map_shared(const char *name, size_t nbytes, int *fd, int *error)
         close(*fd);
     errno = saved_errno;
     return p;
+}
+
 /* PAGEMAP_SCAN of /proc/self/pagemap, by hand: the headers of many systems are older than their kernels. It needs no
  * privilege, unlike the frame numbers of pagemap and kpageflags. */
 typedef struct pagemap_region {
