@@ -135,7 +135,9 @@ static PA_COLD bool collect_for_room(pa_proc *p)
 static PA_NOINLINE bool open_window(pa_gcproc *g, pa_span *s)
 {
     size_t slot_bytes = pa_class_object_bytes[s->size_class];
-    unsigned most = !s->needs_zero ? 64 : slot_bytes < ZERO_AHEAD_BYTES ? ZERO_AHEAD_BYTES / (unsigned)slot_bytes : 1;
+    unsigned most = 64;
+    if (s->needs_zero)
+        most = slot_bytes < ZERO_AHEAD_BYTES ? ZERO_AHEAD_BYTES / (unsigned)slot_bytes : 1;
     if (!pa_gcproc_open_window(g, s, most))
         return false;
     if (s->needs_zero) {
