@@ -2,8 +2,8 @@
  *
  * Owns nothing; works on the calling thread's P, inside.  Small: a pointer moves through the window of the P's span, a
  * row of free slots that counting trailing zeros in the span's allocCache found (heap/span.h); no lock and no atomic
- * operation.  Tiny (pointer-free, below 16 bytes): several objects share a 16-byte block.  Large: a span of its own from
- * mheap.
+ * operation.  Tiny (pointer-free, below 16 bytes): several objects share a 16-byte block.  Large: a span of its own
+ * from mheap.
  *
  * A window is zeroed when it is opened; an object's pointer bits are written, and a release fence ends the function, so
  * that who gets the pointer sees all of it.  While marking, objects are allocated black: the slots of a window are
