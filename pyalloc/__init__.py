@@ -140,6 +140,7 @@ __all__ = [
     "metrics",
     "owns",
     "preload",
+    "python",
     "read_gc_stats",
     "read_mem_stats",
     "ref_array",
@@ -159,6 +160,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pyalloc import preload as preload
+    from pyalloc import python as python
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -173,8 +175,8 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module("pyalloc._cffi")
         globals().update(lib=module.lib, ffi=module.ffi)
         return globals()[name]
-    if name == "preload":
-        return importlib.import_module("pyalloc.preload")
+    if name in ("preload", "python"):
+        return importlib.import_module(f"pyalloc.{name}")
     if name == "trace":
         globals()[name] = importlib.import_module("pyalloc._trace").trace
         return globals()[name]
