@@ -17,6 +17,8 @@
 
 Sizes are bytes everywhere.  Every function may be called from any thread.  ``pyalloc.lib`` and
 ``pyalloc.ffi`` are the raw C interface (csrc/include/pyalloc.h) through cffi.
+
+tracemalloc sees Buffers, in the domain ``pyalloc.TRACEMALLOC_DOMAIN``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     from pyalloc._core import (
+        TRACEMALLOC_DOMAIN,
         Buffer,
         Field,
         Managed,
@@ -115,6 +118,7 @@ __all__ = [
     "SizeClass",
     "Struct",
     "StructType",
+    "TRACEMALLOC_DOMAIN",
     "__version__",
     "add_cleanup",
     "alloc",

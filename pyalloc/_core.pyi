@@ -7,6 +7,7 @@ from typing_extensions import CapsuleType, disjoint_base
 from typing_extensions import Buffer as _SupportsBuffer
 
 ABI_VERSION: Final[int]
+TRACEMALLOC_DOMAIN: Final[int]
 
 class OutOfMemoryError(MemoryError): ...
 

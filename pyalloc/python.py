@@ -78,9 +78,8 @@ def install(domains: Union[str, Iterable[str]] = ("mem", "obj")) -> None:
     """Takes new blocks of these domains of CPython's allocator from pyalloc; after disable(), again.
 
     domains: "obj" (objects), "mem" (their parts: items of lists, tables of dicts) and "raw" (what is allocated without
-    the GIL: locks, states of threads, file buffers of the interpreter itself), one as a string or several.  A domain
-    that is hooked already stays; others are added, all or none.  Blocks of up to 512 bytes are pymalloc's without this, so
-    the RSS of a program that dropped most of its objects is what changes.
+    the GIL: locks, states of threads, what the interpreter itself keeps), one as a string or several.  A domain that is
+    hooked already stays; others are added, all or none.
 
     tracemalloc, started afterwards, works as ever.  Started before, it is a RuntimeError, as are PyPy, free-threaded
     builds, debug hooks (PYTHONMALLOC=debug, -X dev: they would not see the new blocks) and an allocator that another

@@ -19,6 +19,7 @@
 #include "python/pymem_hook.h"
 #include "python/snapshot.h"
 #include "python/struct_type.h"
+#include "python/traced.h"
 #include "python/weak.h"
 
 PyObject *pa_out_of_memory_error;
@@ -101,7 +102,8 @@ PyMODINIT_FUNC PyInit__core(void)
     if (module == NULL)
         return NULL;
     if (add_functions(module) < 0 || add_types(module) < 0 || add_exception(module) < 0 ||
-        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0) {
+        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0 ||
+        PyModule_AddIntConstant(module, "TRACEMALLOC_DOMAIN", PA_TRACED_DOMAIN) < 0) {
         Py_DECREF(module);
         return NULL;
     }

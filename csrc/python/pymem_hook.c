@@ -1,9 +1,9 @@
 /* pymem_hook.c - Python's own objects from our heap: a hook over PyMem_SetAllocator.
  *
- * CPython has three allocators, one a domain: raw (may be called without the GIL), mem and obj.  The hook replaces the
- * functions of a domain and keeps those that were there.  New blocks come from pa_malloc and its family; a block that is
- * freed or resized is asked whose it is, and one of the allocator before (foreign) goes back there.  Nothing is counted
- * or tested for blocks of ours but "is the hook on?".
+ * CPython has three allocators, one a domain: raw (may be called without the GIL), mem and obj.  The hook replaces
+ * the functions of a domain and keeps those that were there.  New blocks come from pa_malloc and its family; a block
+ * that is freed or resized is asked whose it is, and one of the allocator before (foreign) goes back there.  Nothing
+ * is counted or tested for blocks of ours but "is the hook on?".
  *
  * A foreign block that is resized stays foreign: how large it is only its own allocator knows (pymalloc tells nobody,
  * and malloc_usable_size must not see a block of pymalloc), so it could not be copied without reading past its end.
