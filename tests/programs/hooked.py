@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,11 @@ class Hooked:
 def plain_environment() -> "dict[str, str]":
     unwanted = ("PYALLOC_", "LD_PRELOAD", "PYTHONMALLOC", "PYTHONPATH", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+
+
+def interruptible() -> None:
+    """For preexec_fn: SIGINT as in a terminal. A background job ignores it, and tests of it wait for ever then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def python_with(module: str) -> Optional[str]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from programs.hooked import Hooked, plain_environment, python_with
+from programs.hooked import Hooked, interruptible, plain_environment, python_with
 # ---- CPython's own
 
 #: Without test__xxsubinterpreters, which hangs in 3.11 under any sitecustomize that imports threading, hook or not.
@@ -17,8 +17,8 @@ CPYTHON_TESTS = """
     test_subprocess test_capi test_tracemalloc test_fork1 test_tuple test_bytes test_memoryview test_array test_struct
     test_zlib test_bz2 test_lzma test_hashlib test_sqlite3 test_ctypes test_mmap test_deque test_collections test_sort
     test_itertools test_ast test_threading_local test_posix test_long test_float test_str test_descr test_generators
-    test_coroutines test_functools test_decimal test_datetime test_atexit test_import test_email test_xml_etree test_csv test_random test_heapq test_codecs test_compile test_dataclasses
-    test_enum test_exceptions test_fstring test_grammar test_marshal test_typing test_contextlib test_copy test_inspect
+    test_coroutines test_functools test_decimal test_datetime test_atexit test_import test_email test_xml_etree
+    test_csv test_random test_heapq test_codecs test_compile test_dataclasses test_enum test_exceptions test_fstring test_grammar test_marshal test_typing test_contextlib test_copy test_inspect
     test_ordered_dict test_code test_trace test_queue test_bisect test_super test_userdict
 """.split()
 #: Parts of a package that takes minutes as a whole.
@@ -27,7 +27,8 @@ ASYNCIO_TESTS = ["test_futures", "test_locks", "test_queues", "test_runners", "t
 
 def failures_of_regrtest(text):
     """{module: how it failed}."""
-    return dict(re.findall(r"^\d+:\d+:\d+ .*?\] (\w+) failed \((.*?)\)", text, re.M))
+    how = r"(?:failed|crashed|timed out|worker non-zero exit code)(?: \((?!\d+ min|\d+ sec|\d+\.\d)[^)]*\))?"
+    return dict(re.findall(rf"^\d+:\d+:\d+ .*?\] ([\w.]+) ({how})", text, re.M))
 
 
 @pytest.mark.soak
@@ -45,7 +46,7 @@ def test_cpython_s_own_tests_under_the_hook(tmp_path):
     def run(modules, env):
         command = [python, "-m", "test", "-j2", "--timeout", "240", *modules]
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-                                env=env, timeout=900)
+                                env=env, timeout=900, preexec_fn=interruptible)
         found = failures_of_regrtest(result.stdout)
         assert found or result.returncode == 0, result.stdout[-4000:]
         return found, result.stdout
@@ -66,7 +67,8 @@ def test_asyncio_s_own_tests_under_the_hook(tmp_path):
     names = [f"test.test_asyncio.{name}" for name in ASYNCIO_TESTS if python_with(f"test.test_asyncio.{name}")]
     found = []
     for env in (hooked.environment(), plain_environment()):
-        result = subprocess.run([python, "-m", "unittest", "-q", *names], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=900)
+        result = subprocess.run([python, "-m", "unittest", "-q", *names], capture_output=True, text=True, cwd=tmp_path,
+                                env=env, timeout=900, preexec_fn=interruptible)
         found.append((result.returncode, re.findall(r"^Ran (\d+) tests|^(OK|FAILED.*)$", result.stderr, re.M)))
     assert hooked.processes() >= 1 and found[0] == found[1] and found[0][1], result.stderr[-4000:]
 
