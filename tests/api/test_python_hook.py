@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import threading
 
 import pytest
 
@@ -480,6 +481,26 @@ def test_out_of_memory_is_a_memory_error(program):
         kept += [bytes(1 << 20) for _ in range(count // 3)]
         pyalloc.heap_check()
     """)
+
+
+def test_free_or_tells_of_what_is_not_ours():
+    """pa_free_or, which the hook's frees are: of ours it frees, of the rest it only tells."""
+    lib, ffi = pyalloc.lib, pyalloc.ffi
+    told = []
+    tell = ffi.callback("void(void *)", told.append)
+    before = pyalloc.read_mem_stats().explicit_objects
+    blocks = [lib.pa_malloc(n) for n in (0, 8, 500, 5000, 100_000) for _ in range(100)]
+    assert pyalloc.read_mem_stats().explicit_objects - before >= 500
+    thread = threading.Thread(target=lambda: [lib.pa_free_or(block, tell) for block in blocks[::2]])
+    thread.start()
+    thread.join()
+    for block in blocks[1::2]:
+        lib.pa_free_or(block, tell)
+    assert told == [] and pyalloc.read_mem_stats().explicit_objects - before < 100
+    foreign = ffi.new("char[100]")      # of Python's allocator
+    lib.pa_free_or(foreign, tell)
+    lib.pa_free_or(ffi.NULL, tell)
+    assert told == [ffi.cast("void *", foreign), ffi.NULL]
 
 
 def test_the_package_has_it(run_python):
