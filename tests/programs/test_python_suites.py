@@ -13,13 +13,14 @@ from programs.hooked import Hooked, interruptible, plain_environment, python_wit
 
 #: Without test__xxsubinterpreters, which hangs in 3.11 under any sitecustomize that imports threading, hook or not.
 CPYTHON_TESTS = """
-    test_dict test_list test_set test_gc test_threading test_json test_re test_io test_pickle test_unicode test_weakref
-    test_subprocess test_capi test_tracemalloc test_fork1 test_tuple test_bytes test_memoryview test_array test_struct
-    test_zlib test_bz2 test_lzma test_hashlib test_sqlite3 test_ctypes test_mmap test_deque test_collections test_sort
-    test_itertools test_ast test_threading_local test_posix test_long test_float test_str test_descr test_generators
-    test_coroutines test_functools test_decimal test_datetime test_atexit test_import test_email test_xml_etree
-    test_csv test_random test_heapq test_codecs test_compile test_dataclasses test_enum test_exceptions test_fstring
-    test_grammar test_marshal test_typing test_contextlib test_copy test_inspect test_ordered_dict test_code test_trace test_queue test_bisect test_super test_userdict
+    test_dict test_list test_set test_gc test_threading test_json test_re test_io test_pickle test_unicode
+    test_weakref test_subprocess test_capi test_tracemalloc test_fork1 test_tuple test_bytes test_memoryview
+    test_array test_struct test_zlib test_bz2 test_lzma test_hashlib test_sqlite3 test_ctypes test_mmap test_deque
+    test_collections test_sort test_itertools test_ast test_threading_local test_posix test_long test_float test_str
+    test_descr test_generators test_coroutines test_functools test_decimal test_datetime test_atexit test_import
+    test_email test_xml_etree test_csv test_random test_heapq test_codecs test_compile test_dataclasses test_enum
+    test_exceptions test_fstring test_grammar test_marshal test_typing test_contextlib test_copy test_inspect
+    test_ordered_dict test_code test_trace test_queue test_bisect test_super test_userdict
 """.split()
 #: Parts of a package that takes minutes as a whole.
 ASYNCIO_TESTS = ["test_futures", "test_locks", "test_queues", "test_runners", "test_streams", "test_taskgroups"]
