@@ -17,6 +17,8 @@
 
 Sizes are bytes everywhere.  Every function may be called from any thread.  ``pyalloc.lib`` and
 ``pyalloc.ffi`` are the raw C interface (csrc/include/pyalloc.h) through cffi.
+
+tracemalloc sees Buffers, in the domain ``pyalloc.TRACEMALLOC_DOMAIN``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     from pyalloc._core import (
+        TRACEMALLOC_DOMAIN,
         Buffer,
         Field,
         Managed,
@@ -115,6 +118,7 @@ __all__ = [
     "SizeClass",
     "Struct",
     "StructType",
+    "TRACEMALLOC_DOMAIN",
     "__version__",
     "add_cleanup",
     "alloc",
@@ -141,6 +145,7 @@ __all__ = [
     "metrics",
     "owns",
     "preload",
+    "python",
     "read_gc_stats",
     "read_mem_stats",
     "ref_array",
@@ -161,6 +166,7 @@ __all__ = [
 if TYPE_CHECKING:
     from pyalloc import preload as preload
     from pyalloc._live import live as live
+    from pyalloc import python as python
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -175,8 +181,8 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module("pyalloc._cffi")
         globals().update(lib=module.lib, ffi=module.ffi)
         return globals()[name]
-    if name == "preload":
-        return importlib.import_module("pyalloc.preload")
+    if name in ("preload", "python"):
+        return importlib.import_module(f"pyalloc.{name}")
     if name in ("live", "trace"):
         globals()[name] = getattr(importlib.import_module(f"pyalloc._{name}"), name)
         return globals()[name]

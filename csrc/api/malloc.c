@@ -232,14 +232,8 @@ static PA_NOINLINE void free_unusual(pa_mcache *c, pa_span *s, void *p)
     free_elsewhere(c, s, p);
 }
 
-PA_INLINE void free_inline(void *p)
+PA_INLINE void free_in_span(pa_mcache *c, pa_span *s, void *p)
 {
-    pa_span *s = pa_span_of(p);
-    pa_mcache *c = pa_current_mcache;
-    if (PA_UNLIKELY(!s)) {
-        free_unusual(c, s, p);
-        return;
-    }
     if (PA_UNLIKELY(atomic_load_explicit(&s->owner, memory_order_relaxed) != c)) {
         free_elsewhere(c, s, p);
         return;
@@ -251,9 +245,28 @@ PA_INLINE void free_inline(void *p)
     push(c, s, p);
 }
 
+PA_INLINE void free_inline(void *p)
+{
+    pa_span *s = pa_span_of(p);
+    pa_mcache *c = pa_current_mcache;
+    if (PA_UNLIKELY(!s))
+        free_unusual(c, s, p);
+    else
+        free_in_span(c, s, p);
+}
+
 PA_EXPORT void pa_free(void *p)
 {
     free_inline(p);
+}
+
+PA_EXPORT void pa_free_or(void *p, void (*foreign)(void *p))
+{
+    pa_span *s = pa_span_of(p);
+    if (PA_UNLIKELY(!s))
+        foreign(p);
+    else
+        free_in_span(pa_current_mcache, s, p);
 }
 
 PA_EXPORT void pa_free_sized(void *p, size_t nbytes)

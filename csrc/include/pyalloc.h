@@ -62,6 +62,9 @@ int pa_posix_memalign(void **out, size_t align, size_t nbytes);
 /* Frees a block of any thread.  NULL is ignored.  A pointer that is not the start of a live block
  * (foreign, interior, visibly freed twice) ends the process with one line on stderr.  Keeps errno. */
 void pa_free(void *p);
+/* pa_free where the memory at p is pyalloc's; otherwise, NULL included, calls foreign(p) and nothing else.  For hooks
+ * that stand before another allocator: one look-up instead of pa_owns and pa_free, and a tail call. */
+void pa_free_or(void *p, void (*foreign)(void *p));
 /* C23: nbytes must be the size asked for. */
 void pa_free_sized(void *p, size_t nbytes);
 void pa_free_aligned_sized(void *p, size_t align, size_t nbytes);

@@ -8,6 +8,8 @@
  *      share; both counts can only grow through this object, under the GIL.
  *   3. After free() data is NULL and every way to the memory raises ValueError.
  *
+ * tracemalloc is told of every block (traced.h).
+ *
  * Locks: the GIL, for every field.  It is let go only while PA_BLOCK_GIL_FREE_BYTES or more are zeroed.
  * In alloc() no Buffer exists yet; in resize() exports is raised meanwhile, so that nobody frees or
  * resizes, and views taken meanwhile are looked for afterwards.
@@ -24,6 +26,7 @@
 #include "python/block.h"
 #include "python/buffer_doc.h"
 #include "python/sites.h"
+#include "python/traced.h"
 
 enum { FREE_LIST_MAX = 128 };
 
@@ -60,6 +63,7 @@ static inline PyObject *buffer_new(Py_ssize_t nbytes, int align_shift, bool zero
     self->weakrefs = NULL;
     self->align_shift = (uint8_t)align_shift;
     self->zeroed = zero;
+    self->traced = PA_UNLIKELY(pa_traced_is_on()) && pa_traced_add(data, nbytes);
     pa_sites_note((PyObject *)self, false);
     return (PyObject *)self;
 }
@@ -67,13 +71,27 @@ static inline PyObject *buffer_new(Py_ssize_t nbytes, int align_shift, bool zero
 /* The block goes back; the caller has made sure that nobody uses it, or leaves it to the share. */
 static inline void buffer_release(pa_buffer *self)
 {
-    if (PA_UNLIKELY(self->share != NULL))
+    if (PA_UNLIKELY(self->share != NULL)) {
         pa_share_release(self->share);
-    else
+    } else {
+        if (PA_UNLIKELY(self->traced))
+            pa_traced_remove(self->data);
         pa_free(self->data);
+    }
     self->data = NULL;
     self->share = NULL;
     self->nbytes = 0;
+    self->traced = false;
+}
+
+/* The block is data, of nbytes, from now on; the old one is gone, or the same.  At once, before the GIL is let go and
+ * another Buffer may get the old address. */
+static void take_block(pa_buffer *self, void *data, Py_ssize_t nbytes)
+{
+    if (self->traced && data != self->data)
+        pa_traced_remove(self->data);
+    self->data = data;
+    self->traced = pa_traced_is_on() && pa_traced_add(data, nbytes);
 }
 
 static void buffer_dealloc(PyObject *object)
@@ -260,7 +278,7 @@ static int resize_by_copy(pa_buffer *self, Py_ssize_t nbytes)
     }
     memcpy(data, self->data, (size_t)(self->nbytes < nbytes ? self->nbytes : nbytes));
     buffer_release(self);
-    self->data = data;
+    take_block(self, data, nbytes);
     self->nbytes = nbytes;
     return 0;
 }
@@ -272,14 +290,14 @@ static int resize_block(pa_buffer *self, Py_ssize_t nbytes)
         pa_free(self->share);
         self->share = NULL;
     }
-    if (self->align_shift == PA_BLOCK_ALIGN_SHIFT) {
-        void *data = pa_realloc(self->data, pa_block_bytes(nbytes));
-        if (data == NULL) {
-            pa_block_set_out_of_memory(nbytes);
-            return -1;
-        }
-        self->data = data;
+    void *data = self->data;
+    if (self->align_shift == PA_BLOCK_ALIGN_SHIFT)
+        data = pa_realloc(data, pa_block_bytes(nbytes));
+    if (data == NULL) {
+        pa_block_set_out_of_memory(nbytes);
+        return -1;
     }
+    take_block(self, data, nbytes);
     Py_ssize_t tail = nbytes - self->nbytes;
     if (self->zeroed && tail > 0) {
         char *start = (char *)self->data + self->nbytes;

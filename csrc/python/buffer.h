@@ -7,7 +7,7 @@
 
 /* All fields are guarded by the GIL.
  *
- *   freed  <=>  data == NULL  =>  nbytes == 0, exports == 0, share == NULL
+ *   freed  <=>  data == NULL  =>  nbytes == 0, exports == 0, share == NULL, !traced
  *   data belongs to share once there is one, else to the Buffer
  */
 typedef struct pa_buffer {
@@ -19,6 +19,7 @@ typedef struct pa_buffer {
     PyObject *weakrefs;
     uint8_t align_shift;   /* the block is aligned to 1 << align_shift, >= 4 */
     bool zeroed;           /* bytes that resize() adds are zero */
+    bool traced;           /* tracemalloc has a trace of data (or had, before it stopped) */
 } pa_buffer;
 
 extern PyTypeObject pa_buffer_type;

@@ -7,7 +7,7 @@
  * Single-phase initialisation with a static type, on purpose: the type and its free list are one a
  * process, and CPython then keeps the module out of interpreters with a GIL of their own, and turns
  * the GIL on in free-threaded builds.  State: pa_out_of_memory_error, the free lists of buffer.c and managed.c,
- * the table of layouts, cleanup.c's receiver and sites.c's table.
+ * the table of layouts, cleanup.c's receiver, sites.c's table, and the allocators beneath pymem_hook.c.
  */
 #include "python/core.h"
 
@@ -16,9 +16,11 @@
 #include "python/buffer.h"
 #include "python/gccontrol.h"
 #include "python/items.h"
+#include "python/pymem_hook.h"
 #include "python/sites.h"
 #include "python/snapshot.h"
 #include "python/struct_type.h"
+#include "python/traced.h"
 #include "python/weak.h"
 
 PyObject *pa_out_of_memory_error;
@@ -83,8 +85,7 @@ static int add_functions(PyObject *module)
 {
     static PyMethodDef *const methods[] = {
         pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
-        pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods,
-        pa_sites_methods,
+        pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods, pa_sites_methods, pa_pymem_methods,
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0)
@@ -102,7 +103,8 @@ PyMODINIT_FUNC PyInit__core(void)
     if (module == NULL)
         return NULL;
     if (add_functions(module) < 0 || add_types(module) < 0 || add_exception(module) < 0 ||
-        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0) {
+        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0 ||
+        PyModule_AddIntConstant(module, "TRACEMALLOC_DOMAIN", PA_TRACED_DOMAIN) < 0) {
         Py_DECREF(module);
         return NULL;
     }

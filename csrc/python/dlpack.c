@@ -131,13 +131,13 @@ static pa_share *share_for(pa_buffer *buffer, bool copy)
         if (data == NULL)
             return NULL;
         memcpy(data, buffer->data, (size_t)buffer->nbytes);
-        pa_share *share = pa_share_new(data);
+        pa_share *share = pa_share_new(data, false);
         if (share == NULL)
             pa_free(data);
         return share;
     }
     if (buffer->share == NULL)
-        buffer->share = pa_share_new(buffer->data);
+        buffer->share = pa_share_new(buffer->data, buffer->traced);
     if (buffer->share != NULL)
         pa_share_hold(buffer->share);
     return buffer->share;
