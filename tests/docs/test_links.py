@@ -112,7 +112,7 @@ def test_commands_exist(path):
     used = set(re.findall(r"python3? -m pyalloc ([a-z]\w*)", text))
     assert used <= set(choices)
     scripts = re.findall(r"python3? ((?:bench|gen)/[\w/]+\.py)", text)
-    assert not [script for script in scripts if not (ROOT / script).is_file()]
+    assert not [script for script in scripts if "NAME" not in script and not (ROOT / script).is_file()]
 
 
 def test_what_is_wrong_is_found():
