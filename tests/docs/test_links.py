@@ -11,6 +11,7 @@ from pyalloc._options import options
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").rglob("*.md"),
                 *(ROOT / "pyalloc").rglob("*.md")])
 LAYERS = sorted(path.name for path in (ROOT / "csrc").iterdir() if path.is_dir())
+FILE = re.compile(r"(?<![\w./*{-])((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|py|pyi|md|tsv|map|ld))(?![\w/*])")
 BASES = (ROOT, ROOT / "csrc", ROOT / "pyalloc", ROOT / "docs", ROOT / "bench", ROOT / "tests")
 
 
@@ -60,7 +61,7 @@ def missing_files(text):
     """`heap/span.c`, `gc/mark`, `bench/rss/waste.py`: what names a file of the sources and is none."""
     wrong = []
     for span in spans(text):
-        for word in re.findall(r"(?<![\w./*{-])((?:[\w.-]+/)+[\w.-]+\.(?:c|h|cc|py|pyi|md|tsv|map|ld))(?![\w/*])", span):
+        for word in FILE.findall(span):
             if "NAME" not in word and not any((base / word).is_file() for base in BASES):
                 wrong.append(word)
         layer = re.fullmatch(r"(\w+)/(\w+)", span)
@@ -121,6 +122,7 @@ def test_what_is_wrong_is_found():
     assert broken_links(path, text) == []
     wrong = "[a](no.md) [b](#three) [c](glossary.md#nowhere) [d](../../outside.md)"
     assert broken_links(path, wrong) == ["no.md", "#three", "glossary.md#nowhere", "../../outside.md"]
-    assert missing_files("`heap/span.c` `gc/mark` `csrc/base/` `a/b` `pages/no.c` `gc/none`") == ["pages/no.c", "gc/none"]
+    assert missing_files("`heap/span.c` `gc/mark` `csrc/base/` `a/b`") == []
+    assert missing_files("`pages/no.c` `gc/none`") == ["pages/no.c", "gc/none"]
     assert missing_names("pyalloc.alloc pyalloc.preload pyalloc.h PYALLOC_GOGC `PYALLOC_*`") == []
     assert missing_names("pyalloc.gone PYALLOC_GONE") == ["pyalloc.gone", "PYALLOC_GONE"]
