@@ -71,7 +71,6 @@ def test_every_supported_version_has_a_classifier(root):
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     minors = [int(minor) for minor in re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', text)]
     assert minors == list(range(9, 14)) and 'requires-python = ">=3.9"' in text
-    assert sys.version_info[1] in minors, "running on a version that no classifier names"
 
 
 @pytest.mark.soak
