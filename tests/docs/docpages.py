@@ -5,7 +5,8 @@
     ```pycon                    run as a doctest, in the page's process; numbers and ... as below
     ```sh                       run by bash -euo pipefail, in the page's folder, which is empty at first but for links
                                 to the checkout's bench, csrc and docs
-    ```python file=app.py       written to that file of the page's folder; a later sh block must name it. Any language
+    ```python file=app.py       written to that file of the page's folder; a later sh block must name it. Any language;
+                                a first line `# file: app.py` says the same
     ```python needs=pandas      left out where that module is missing; several are joined by commas
     ```sh no-run: reason        not run; says why
     ```text output              what the block above it prints, line by line: ... stands for anything in a line, and
@@ -80,6 +81,9 @@ def _block(page: str, line: int, info: str, code: str) -> Block:
             block.alone = True
         else:
             raise PageError(f"{block.where}: {word!r} means nothing in an info string")
+    named = re.match(r"# file: ([\w.-]+)\n", code)
+    if named and block.file is None:
+        block.file = named.group(1)
     if language not in (*EXECUTED, *WITH_FILE_ONLY, *SILENT):
         raise PageError(f"{block.where}: no language of the examples: {language!r}; one of {EXECUTED + WITH_FILE_ONLY}")
     if language in WITH_FILE_ONLY and block.file is None and block.not_run is None:

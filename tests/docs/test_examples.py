@@ -24,7 +24,13 @@ def blocks(page):
 
 
 def is_missing(block):
-    return [name for name in block.needs if importlib.util.find_spec(name) is None]
+    def has(module):
+        try:
+            return importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:         # of the package that it is in
+            return False
+
+    return [name for name in block.needs if not has(name)]
 
 
 def run(found, folder):
@@ -149,6 +155,12 @@ def test_an_info_string_that_means_nothing_is_found(text, says):
 ])
 def test_how_output_is_compared(declared, printed, same):
     assert output_matches(declared, printed) is same
+
+
+def test_what_a_block_asks_for():
+    found = page_of(("python needs=no_such_module.part,json", "x"), ("python", "# file: a.py\nx"), ("c file=b.c", "int x;"))
+    assert is_missing(found[0]) == ["no_such_module.part"]
+    assert [block.file for block in found] == [None, "a.py", "b.c"]
 
 
 def test_figures_may_vary_but_not_their_number():
