@@ -158,7 +158,8 @@ def test_how_output_is_compared(declared, printed, same):
 
 
 def test_what_a_block_asks_for():
-    found = page_of(("python needs=no_such_module.part,json", "x"), ("python", "# file: a.py\nx"), ("c file=b.c", "int x;"))
+    found = page_of(("python needs=no_such_module.part,json", "x"), ("python", "# file: a.py\nx"),
+                    ("c file=b.c", "int x;"))
     assert is_missing(found[0]) == ["no_such_module.part"]
     assert [block.file for block in found] == [None, "a.py", "b.c"]
 
