@@ -1,7 +1,7 @@
 """Compiles folders of C test programs with the core's own sources, in several variants, and runs them.
 
-The core is compiled once a variant into objects that all programs of the folder share.  Everything lands in a
-folder of the system's temporary directory named by a hash of sources, flags and compiler, so that a second pytest
+The core is compiled once a set of flags into objects that all programs share, of other folders too.  Everything lands
+in a folder of the system's temporary directory named by a hash of sources, flags and compiler, so that a second pytest
 run compiles nothing; a build is put in place by one rename, so that two runs at once do not disturb each other.
 """
 
@@ -107,6 +107,26 @@ def shared_library(name: str, soname: str, sources: "Sequence[Path]", flags: "Se
     return _put_in_place(where, name, where / f"{name}-{digest.hexdigest()[:16]}", make)
 
 
+def _core_files() -> "List[Path]":
+    return sorted(path for path in CSRC.glob("*/*.[ch]") if path.parent.name in (*LAYERS, "include"))
+
+
+def core_objects(flags: "Sequence[str]") -> "List[Path]":
+    """The core compiled with FLAGS and these; once for all folders and all runs."""
+    flags = [*FLAGS, *flags]
+    digest = hashlib.sha256(repr((CC, flags, LAYERS)).encode() + _compiler())
+    for path in _core_files():
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    names = {path: f"{path.parent.name}-{path.stem}.o" for path in core_sources()}
+
+    def make(scratch: Path) -> None:
+        compile_all([(path, scratch / "out" / name) for path, name in names.items()], flags)
+
+    where = _folder("core")
+    folder = _put_in_place(where, "core", where / f"core-{digest.hexdigest()[:16]}", make)
+    return [folder / name for name in names.values()]
+
+
 class Programs:
     """The C programs of one folder; variants: name -> compiler flags beyond FLAGS."""
 
@@ -122,8 +142,7 @@ class Programs:
     def _digest(self, variant: str) -> str:
         digest = hashlib.sha256(repr((CC, self._flags(variant), LAYERS)).encode() + Path(__file__).read_bytes())
         digest.update(_compiler())
-        core = [path for path in CSRC.glob("*/*.[ch]") if path.parent.name in (*LAYERS, "include")]
-        for path in sorted([*core, *TESTS.glob("*.h"), *self.folder.glob("*.[ch]")]):
+        for path in sorted([*_core_files(), *TESTS.glob("*.h"), *self.folder.glob("*.[ch]")]):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -132,10 +151,7 @@ class Programs:
         where = _folder(self.folder.name)
 
         def make(scratch: Path) -> None:
-            flags = self._flags(variant)
-            core = core_sources()
-            objects = [scratch / f"core-{path.parent.name}-{path.stem}.o" for path in core]
-            compile_all(list(zip(core, objects)), flags)
+            flags, objects = self._flags(variant), core_objects(self.variants[variant])
             with ThreadPoolExecutor(JOBS) as pool:
                 list(pool.map(lambda name: _call([CC, *flags, self.folder / f"{name}.c", *objects, "-o",
                                                   scratch / "out" / name]), self.names()))

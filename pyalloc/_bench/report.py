@@ -92,10 +92,12 @@ def headlines(results: Results) -> List[str]:
 
 
 def ratio_text(one: Optional[Summary]) -> str:
-    """The median and half the interquartile range in percent of it: '0.82 ±3%'."""
+    """The median and half the interquartile range in percent of it: '0.82 ±3%'; a single round has no spread."""
     if one is None:
         return "-"
-    return f"{one.median:.2f} ±{50 * one.iqr / one.median:.0f}%" if one.median > 0 else f"{one.median:.2f}"
+    if one.n < 2 or one.median <= 0:
+        return f"{one.median:.2f}"
+    return f"{one.median:.2f} ±{50 * one.iqr / one.median:.0f}%"
 
 
 def _amount(value: Optional[float]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyalloc._bench import stats
+from pyalloc._bench import report, stats
 
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)
 
@@ -32,6 +32,12 @@ def test_no_values_is_an_error():
         stats.summarize([])
     with pytest.raises(ValueError):
         stats.geometric_mean([])
+
+
+def test_one_round_has_no_spread_to_show():
+    assert report.ratio_text(stats.summarize([0.5])) == "0.50"
+    assert report.ratio_text(stats.summarize([0.4, 0.5, 0.6])) == "0.50 ±10%"
+    assert report.ratio_text(stats.summarize([0.0, 0.0])) == "0.00" and report.ratio_text(None) == "-"
 
 
 def test_ratios_are_paired_within_a_round():
