@@ -158,6 +158,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pyalloc import numpy as numpy  # not in __all__: `import *` must not hide NumPy itself
     from pyalloc import preload as preload
     from pyalloc._trace import trace as trace
 
@@ -173,8 +174,8 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module("pyalloc._cffi")
         globals().update(lib=module.lib, ffi=module.ffi)
         return globals()[name]
-    if name == "preload":
-        return importlib.import_module("pyalloc.preload")
+    if name in ("numpy", "preload"):
+        return importlib.import_module(f"pyalloc.{name}")
     if name == "trace":
         globals()[name] = importlib.import_module("pyalloc._trace").trace
         return globals()[name]
