@@ -9,14 +9,15 @@
 An array keeps the handler that made it: arrays from before install() go back to where they came from, and arrays of
 pyalloc's stay valid after uninstall(), after their thread has ended, and while the interpreter shuts down.
 
-A handler that somebody set in a context on purpose (handler() here, or another library) wins there over the
-process-wide one.
+A handler that somebody set in a context on purpose (handler(), install(threads=False), or another library) holds there
+whatever the process-wide one is; in the calling context the last call decides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import sys
 from typing import Any, ContextManager, Iterator, NamedTuple, Optional
 
@@ -72,11 +73,8 @@ def _attached() -> _Hook:
         if tuple(int(part) for part in version.split(".")[:2]) < _FIRST_VERSION:
             raise RuntimeError(f"pyalloc.numpy needs NumPy 1.22 or newer, which has memory handlers (NEP 49); this is "
                                f"{version}: pip install -U numpy")
-        if version.startswith("1."):
-            from numpy.core import _multiarray_umath as module
-        else:
-            from numpy._core import _multiarray_umath as module
-        own = _core.numpy_attach(module._ARRAY_API)
+        package = "numpy.core" if version.startswith("1.") else "numpy._core"
+        own = _core.numpy_attach(importlib.import_module(f"{package}._multiarray_umath")._ARRAY_API)
         _hook = _Hook(version, own, contextvars.Context().run(_find_variable))
     return _hook
 
@@ -86,12 +84,13 @@ def _attached() -> _Hook:
 
 @contextlib.contextmanager
 def _handler(hook: _Hook, capsule: Any) -> Iterator[None]:
-    token = hook.variable.set(capsule)
+    token, around = hook.variable.set(capsule), _set_here.set(None)
     try:
         yield
     finally:
         try:
             hook.variable.reset(token)
+            _set_here.reset(around)
         except ValueError as error:
             raise RuntimeError("pyalloc.numpy.handler() was left in another thread or context than it was entered in: "
                                "arrays there are still pyalloc's; enter and leave it in one function") from error
@@ -100,8 +99,9 @@ def _handler(hook: _Hook, capsule: Any) -> Iterator[None]:
 def handler(*, align: int = 16) -> ContextManager[None]:
     """Arrays made inside the ``with`` block, in its thread and context, have their data in pyalloc's heap.
 
-    align: 16, or 64 for data on cache lines; large arrays begin on a page either way.  Blocks nest, and win over what
-    install() says.  Tasks, asyncio.to_thread and copy_context().run() inherit it; other new threads do not.
+    align: 16, or 64 for data on cache lines; large arrays begin on a page either way.  Blocks nest; at the end of one
+    the context has again what it had before.  Tasks, asyncio.to_thread and copy_context().run() inherit it, other new
+    threads do not.
 
     Raises ImportError without NumPy, RuntimeError before NumPy 1.22, ValueError for other alignments, and RuntimeError
     when the block is left in another context than it was entered in (a generator that another thread finishes).  Any
@@ -115,9 +115,9 @@ def install(threads: bool = True, *, align: int = 16) -> None:
     """From now on new arrays have their data in pyalloc's heap.
 
     threads: True for every thread of the process, those that run already (from their next array on) and those to come,
-    however they were started, executors' workers, tasks, and empty contexts alike.  It leaves alone other contexts in
-    which somebody set a handler on purpose, as handler() does.  False: in the calling context only, and in what
-    inherits it (tasks, asyncio.to_thread, copy_context().run(), not other threads).
+    however they were started: executors' workers, tasks and empty contexts too.  Other contexts in which somebody set a
+    handler on purpose keep that one.  False: in the calling context only, and in what inherits it (tasks,
+    asyncio.to_thread, copy_context().run(), not other threads).
     align: 16, or 64 for data on cache lines; large arrays begin on a page either way.
 
     May be called again, with another alignment too.  Arrays that exist stay as they are.  A fork child inherits it.
@@ -137,9 +137,9 @@ def install(threads: bool = True, *, align: int = 16) -> None:
 def uninstall() -> None:
     """Undoes install(): new arrays are NumPy's own again, in every thread; those that exist stay valid.
 
-    What install(threads=False) set is taken back in the calling context; contexts that were copied from there
-    meanwhile (running tasks) keep it until they end.  Nothing happens when there was no install().  Inside a
-    handler() block that block still holds.  Any thread.
+    What install(threads=False) set is taken back in the calling context; contexts that were copied from it meanwhile
+    (running tasks) keep it until they end.  Inside a handler() block the block still holds, and after it what
+    install(threads=False) set before it.  Nothing happens when there was no install().  Any thread.
     """
     hook = _looked_at()
     if hook is None:
@@ -150,7 +150,7 @@ def uninstall() -> None:
 
 
 def _take_back(hook: _Hook) -> None:
-    """Undoes what install() set in the calling context, unless somebody set another handler there since."""
+    """Undoes what install() set in the calling context, unless another library set a handler there since."""
     found = _set_here.get()
     if found is None:
         return
@@ -168,7 +168,7 @@ def _take_back(hook: _Hook) -> None:
 def active() -> bool:
     """True when an array that is made now, in the calling thread and context, has its data in pyalloc's heap.
 
-    Does not import NumPy: False when nobody has.  Whether an array that exists is there: pyalloc.owns(array.ctypes.data).
+    Does not import NumPy: False when nobody has.  For an array that exists ask pyalloc.owns(array.ctypes.data).
     """
     return _looked_at() is not None and _core.numpy_describe(_core.numpy_current())[1] != 0
 
