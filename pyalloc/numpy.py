@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import os
 import sys
 from typing import Any, ContextManager, Iterator, NamedTuple, Optional
 
@@ -75,6 +76,7 @@ def _attached() -> _Hook:
                                f"{version}: pip install -U numpy")
         package = "numpy.core" if version.startswith("1.") else "numpy._core"
         own = _core.numpy_attach(importlib.import_module(f"{package}._multiarray_umath")._ARRAY_API)
+        _core.numpy_huge_pages(os.environ.get("NUMPY_MADVISE_HUGEPAGE", "1") != "0")  # as NumPy reads it
         _hook = _Hook(version, own, contextvars.Context().run(_find_variable))
     return _hook
 

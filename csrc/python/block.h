@@ -1,6 +1,6 @@
-/* block.h - raw blocks for Buffers and arrays: malloc, calloc or memalign, and OutOfMemoryError when there is none.
+/* block.h - raw blocks for Buffers: malloc, calloc or memalign, and OutOfMemoryError when there is none.
  *
- * Inline, since create + drop of a Buffer is measured in nanoseconds; included by buffer.c and numpy_hook.c.
+ * Inline, since create + drop of a Buffer is measured in nanoseconds; included by buffer.c alone.
  */
 #ifndef PA_PYTHON_BLOCK_H
 #define PA_PYTHON_BLOCK_H

@@ -14,27 +14,42 @@
  * default: a look-up that finds nothing in the context goes to the field each time.  docs/decisions/040 has the
  * other ways.
  *
- * State: the two capsules and NumPy's functions, under the GIL.  On a build without it, a reader of the field sees one
+ * Large arrays ask for huge pages, as NumPy's own do (docs/decisions/041).
+ *
+ * State: the two capsules, NumPy's functions and the switch for huge pages, under the GIL.  On a build without it, a reader of the field sees one
  * capsule or the other, and both live for ever.
  */
 #include "python/numpy_hook.h"
 
 #include <string.h>
 
-#include "python/block.h"
 #include "python/numpy_abi.h"
 
-enum { WIDE_ALIGN = 64, WIDE_ALIGN_SHIFT = 6 };
+enum { WIDE_ALIGN = 64 };
+
+/* Arrays from here on ask for huge pages, as NumPy's own do from 4 MiB on. */
+enum { HUGE_LEAST_BYTES = 1 << 20 };
+
+/* NumPy's own switch, NUMPY_MADVISE_HUGEPAGE. Written under the GIL, read by threads that hold it. */
+static bool huge_pages = true;
 
 static PyObject *(*numpy_set)(PyObject *);
 static PyObject *(*numpy_get)(void);
 
 /* ---- The handlers: no Python in here ---- */
 
+/* p, a new block or NULL. */
+static inline void *advised(void *p, size_t nbytes)
+{
+    if (nbytes >= HUGE_LEAST_BYTES && p != NULL && huge_pages)
+        pa_advise_huge_pages(p, nbytes);
+    return p;
+}
+
 static void *plain_malloc(void *context, size_t nbytes)
 {
     (void)context;
-    return pa_malloc(nbytes < PA_TINY_BYTES ? PA_TINY_BYTES : nbytes);
+    return advised(pa_malloc(nbytes < PA_TINY_BYTES ? PA_TINY_BYTES : nbytes), nbytes);
 }
 
 static void *plain_calloc(void *context, size_t count, size_t nbytes)
@@ -43,7 +58,7 @@ static void *plain_calloc(void *context, size_t count, size_t nbytes)
     size_t total;
     if (__builtin_mul_overflow(count, nbytes, &total))
         return NULL;
-    return pa_calloc(1, total < PA_TINY_BYTES ? PA_TINY_BYTES : total);
+    return advised(pa_calloc(1, total < PA_TINY_BYTES ? PA_TINY_BYTES : total), total);
 }
 
 static void *plain_realloc(void *context, void *p, size_t nbytes)
@@ -58,20 +73,31 @@ static void any_free(void *context, void *p, size_t nbytes)
     pa_free_sized(p, nbytes);
 }
 
-/* Above PA_SMALL_MAX_BYTES every block is whole pages, and aligned to one. */
+/* What to ask for so that the block is aligned to WIDE_ALIGN: blocks lie at multiples of their size from the start of a
+ * page, so the first size that is a multiple itself.  0 when there is none, being too large. */
+static size_t wide_bytes(size_t nbytes)
+{
+    size_t good = pa_good_size(nbytes == 0 ? 1 : nbytes);
+    while (good % WIDE_ALIGN != 0)
+        good = pa_good_size(good + 1);
+    return good;
+}
+
 static void *wide_malloc(void *context, size_t nbytes)
 {
     (void)context;
-    return nbytes > PA_SMALL_MAX_BYTES ? pa_malloc(nbytes) : pa_memalign(WIDE_ALIGN, nbytes);
+    size_t good = wide_bytes(nbytes);
+    return good == 0 ? NULL : advised(pa_malloc(good), good);
 }
 
+/* Not pa_memalign and memset: pages that nobody ever wrote stay untouched. */
 static void *wide_calloc(void *context, size_t count, size_t nbytes)
 {
     (void)context;
-    size_t total;
-    if (__builtin_mul_overflow(count, nbytes, &total) || total > PTRDIFF_MAX)
+    size_t total, good;
+    if (__builtin_mul_overflow(count, nbytes, &total) || (good = wide_bytes(total)) == 0)
         return NULL;
-    return pa_block_new_aligned((Py_ssize_t)total, WIDE_ALIGN_SHIFT, true);
+    return advised(pa_calloc(1, good), good);
 }
 
 /* pa_realloc keeps whole pages whole pages, and knows nothing of the alignment of smaller blocks. */
@@ -197,6 +223,17 @@ static int check_attached(void)
     return -1;
 }
 
+static PyObject *py_huge_pages(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int on = PyObject_IsTrue(arg);
+    if (on < 0)
+        return NULL;
+    bool before = huge_pages;
+    huge_pages = on;
+    return PyBool_FromLong(before);
+}
+
 static PyObject *py_current(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -288,6 +325,8 @@ PyMethodDef pa_numpy_methods[] = {
      "numpy_handler($module, align, /)\n--\n\nThe handler for 16 or 64, always the same object; else ValueError."},
     {"numpy_describe", py_describe, METH_O,
      "numpy_describe($module, handler, /)\n--\n\nA handler's name, and its alignment when it is ours, else 0."},
+    {"numpy_huge_pages", py_huge_pages, METH_O,
+     "numpy_huge_pages($module, on, /)\n--\n\nShall large arrays ask for huge pages?  What was set before."},
     {"numpy_current", py_current, METH_NOARGS,
      "numpy_current($module, /)\n--\n\nThe handler that a new array gets in the calling context."},
     {"numpy_set_current", py_set_current, METH_O,

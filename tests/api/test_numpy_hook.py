@@ -478,9 +478,9 @@ def test_threads_that_hand_arrays_on_while_others_switch():
 def test_bytes_show_in_the_statistics():
     with handler():
         before = pyalloc.read_mem_stats()
-        small, large = np.empty(1000, "u1"), np.empty(100 * MIB, "u1")
+        small, large = np.empty(5000, "u1"), np.empty(100 * MIB, "u1")
         during = pyalloc.read_mem_stats()
-    assert during.explicit_alloc - before.explicit_alloc == pyalloc.good_size(1000) + 100 * MIB
+    assert during.explicit_alloc - before.explicit_alloc == pyalloc.good_size(5000) + 100 * MIB
     assert during.explicit_objects - before.explicit_objects == 2
     assert pyalloc.owns(small.ctypes.data) and pyalloc.owns(large.ctypes.data + 99 * MIB) and pyalloc.owns(large)
     del small, large
