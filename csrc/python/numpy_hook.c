@@ -64,7 +64,8 @@ static void *plain_calloc(void *context, size_t count, size_t nbytes)
 static void *plain_realloc(void *context, void *p, size_t nbytes)
 {
     (void)context;
-    return pa_realloc(p, nbytes < PA_TINY_BYTES ? PA_TINY_BYTES : nbytes); /* 0 must not free: the array keeps it */
+    /* 0 must not free: the array keeps its block. */
+    return advised(pa_realloc(p, nbytes < PA_TINY_BYTES ? PA_TINY_BYTES : nbytes), nbytes);
 }
 
 static void any_free(void *context, void *p, size_t nbytes)
@@ -109,7 +110,7 @@ static void *wide_realloc(void *context, void *p, size_t nbytes)
     if (nbytes <= usable && nbytes >= usable / 2)
         return p;
     if (nbytes > PA_SMALL_MAX_BYTES && usable > PA_SMALL_MAX_BYTES)
-        return pa_realloc(p, nbytes);
+        return advised(pa_realloc(p, nbytes), nbytes);
     void *moved = wide_malloc(context, nbytes);
     if (moved == NULL)
         return nbytes <= usable ? p : NULL;

@@ -134,9 +134,11 @@ def test_the_end_of_a_process_whose_malloc_we_are(python, case):
 
 
 @pytest.mark.parametrize("align", [16, 64])
-def test_zeros_are_lazy(python, align):
-    """A large array of zeros is not resident until it is touched, and then by what is touched."""
+@pytest.mark.parametrize("huge", ["0", "1"])
+def test_zeros_are_lazy(python, align, huge):
+    """A large array of zeros is not resident until it is touched, and then by the (huge) pages that are touched."""
     python(f"""
+huge = {huge} and "[never]" not in open("/sys/kernel/mm/transparent_hugepage/enabled").read()
 install(align={align})
 np.zeros(MIB, "u1").fill(1)
 before = anonymous()
@@ -145,12 +147,36 @@ assert anonymous() - before < 1, anonymous() - before
 array[:32 * MIB] = 1
 assert 31 < anonymous() - before < 35, anonymous() - before
 assert not array[32 * MIB:64 * MIB:4096].any()
-small = [np.zeros(20_000, "u1") for _ in range(1000)]           # 19 MiB, below the large blocks' bound
+small = [np.zeros(20_000, "u1") for _ in range(1000)]           # 19 MiB
 assert not any(one.any() for one in small[::100])
 table = np.zeros((1 << 14, 1 << 14))                            # 2 GiB
 table[5, 5] = 1
-assert anonymous() - before < 50 and table.sum(axis=1)[5] == 1
-""")
+assert anonymous() - before < (60 if huge else 40), anonymous() - before
+assert table.sum(axis=1)[5] == 1
+""", NUMPY_MADVISE_HUGEPAGE=huge)
+
+
+def test_large_arrays_use_huge_pages_unless_told_not_to(python):
+    """As NumPy's own do, by the same variable; small arrays alone never ask for them."""
+    script = """
+def huge():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) // 1024 for line in file if line.startswith("AnonHugePages"))
+install()
+before = huge()
+small = [np.ones(20_000, "u1") for _ in range(300)]
+assert huge() == before
+array = np.ones(64 * MIB, "u1")
+print(huge() - before)
+del array, small
+pyalloc.free_os_memory()
+assert huge() == before
+"""
+    assert python(script, NUMPY_MADVISE_HUGEPAGE="0") == "0\n"
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        if "[never]" in file.read():
+            pytest.skip("transparent huge pages are turned off on this machine")
+    assert int(python(script, NUMPY_MADVISE_HUGEPAGE="1")) >= 32
 
 
 def test_zeros_of_memory_that_was_used_are_zero(python):
