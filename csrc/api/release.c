@@ -1,4 +1,4 @@
-/* release.c - public functions on how memory comes from the OS and goes back: huge pages, the method, what was released.
+/* release.c - public functions on memory and the OS: huge pages, how free pages go back, what was released so far.
  *
  * Owns nothing; heap/gcside.c, heap/release.c and gc/scavenge.c do.
  */

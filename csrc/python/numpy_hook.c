@@ -7,17 +7,17 @@
  *
  * NumPy looks the current handler up in a context variable whose default is its own handler.  Setting the variable
  * reaches one context: new threads start with an empty one, and those that run already have theirs.  What a whole
- * process is to use is therefore put where an unset variable looks: into the variable's default, one pointer that every
- * thread sees at its next allocation (numpy_set_default below).  CPython has no call for that.  The field is known by
- * what it holds: the two words behind the object header have to be the very objects that are the variable's name and
- * its present default, else the call refuses.  So it is in all releases from 3.7 to 3.14, and none of them caches a
- * default: a look-up that finds nothing in the context goes to the field each time.  docs/decisions/040 has the
- * other ways.
+ * process is to use is therefore put where an unset variable looks: into the variable's default, one pointer that
+ * every thread sees at its next allocation (numpy_set_default below).  CPython has no call for that.  The field is
+ * known by what it holds: the two words behind the object header have to be the very objects that are the variable's
+ * name and its present default, else the call refuses.  So it is in all releases from 3.7 to 3.14, and none of them
+ * caches a default: a look-up that finds nothing in the context goes to the field each time.  docs/decisions/040 has
+ * the other ways.
  *
  * Large arrays ask for huge pages, as NumPy's own do (docs/decisions/041).
  *
- * State: the two capsules, NumPy's functions and the switch for huge pages, under the GIL.  On a build without it, a reader of the field sees one
- * capsule or the other, and both live for ever.
+ * State: the two capsules, NumPy's functions and the switch for huge pages, under the GIL.  On a build without it, a
+ * reader of the field sees one capsule or the other, and both live for ever.
  */
 #include "python/numpy_hook.h"
 

@@ -32,6 +32,7 @@ MIB = 1 << 20
 def nothing_installed():
     """Each test starts and ends with NumPy's own handler, in the process and in the main context."""
     assert (status().installed, status().here) == (None, NAMES[None])
+    _core.numpy_huge_pages(False)       # the arenas of this process are other tests', too
     yield
     uninstall()
     assert (status().installed, status().here) == (None, NAMES[None])
@@ -422,7 +423,7 @@ def test_arrays_of_threads_that_have_ended():
 
 
 def test_threads_that_hand_arrays_on_while_others_switch():
-    """Producers and consumers with install, uninstall and other alignments going on: contents stay, and nothing leaks."""
+    """Producers and consumers while install, uninstall and other alignments go on: contents stay, nothing leaks."""
     line, stop = queue.Queue(maxsize=50), threading.Event()
 
     def produce(seed):

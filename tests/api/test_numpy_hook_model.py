@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 import pyalloc
+from pyalloc import _core
 from pyalloc.numpy import handler, install, status, uninstall
 
 multiarray = (np._core if int(np.__version__.split(".")[0]) >= 2 else np.core).multiarray
@@ -21,6 +22,13 @@ DTYPES = ["u1", "i2", "<f4", ">i4", "f8", "c16", "g", "S7", "U5", "V13", "M8[s]"
 #: Around every boundary: tiny, the last size class (32 KiB), an arena's page, what calloc leaves untouched.
 COUNTS = st.one_of(st.integers(0, 40), st.integers(0, 5000), st.integers(0, 300_000))
 ALIGNS = st.sampled_from([16, 64])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pages():
+    """The arenas of this process are other tests', too."""
+    status()
+    _core.numpy_huge_pages(False)
 
 
 def usable(array):

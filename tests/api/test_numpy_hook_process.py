@@ -1,4 +1,4 @@
-"""pyalloc.numpy and whole processes: fork, shutdown, laziness, memory that is short or goes back, missing and old NumPy."""
+"""pyalloc.numpy and whole processes: fork, shutdown, laziness, memory short and given back, no NumPy or an old one."""
 
 import subprocess
 import sys

@@ -17,7 +17,8 @@ def run(*options):
 
 
 def test_figures():
-    done = run("--rows", "1 MiB,columns", "--rounds", "1", "--seconds", "0.3", "--rss-rounds", "1", "--cpu-time", "--json")
+    done = run("--rows", "1 MiB,columns", "--rounds", "1", "--seconds", "0.3", "--rss-rounds", "1", "--cpu-time",
+               "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["clock"] == "cpu" and set(report["rows"]) == {"1 MiB", "columns"}
