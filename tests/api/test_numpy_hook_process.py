@@ -179,6 +179,27 @@ assert huge() == before
     assert int(python(script, NUMPY_MADVISE_HUGEPAGE="1")) >= 32
 
 
+def test_advice_for_any_address(python):
+    """Foreign, empty and wide ranges; managed objects and the collector in arenas that were advised before."""
+    python("""
+lib, ffi = pyalloc.lib, pyalloc.ffi
+lib.pa_advise_huge_pages(ffi.NULL, 5)
+lib.pa_advise_huge_pages(ffi.from_buffer(bytearray(100)), 100)
+small, wide = pyalloc.empty(100), pyalloc.empty(200 * MIB)      # the second one spans four arenas
+for buf, nbytes in ((small, 0), (small, 100), (wide, 200 * MIB), (wide, 200 * MIB)):
+    lib.pa_advise_huge_pages(ffi.cast("void *", buf.address), nbytes)
+    pyalloc.heap_check()
+wide.free()
+kept = [pyalloc.managed_bytes(100_000) for _ in range(1000)] + [pyalloc.managed_bytes(24) for _ in range(10_000)]
+del kept[::2]
+pyalloc.collect()
+pyalloc.heap_check()
+del kept[:]
+pyalloc.free_os_memory()
+pyalloc.heap_check()
+""")
+
+
 def test_zeros_of_memory_that_was_used_are_zero(python):
     python("""
 install()
