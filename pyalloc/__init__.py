@@ -164,9 +164,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pyalloc import numpy as numpy  # not in __all__: `import *` must not hide NumPy itself
     from pyalloc import preload as preload
-    from pyalloc._live import live as live
     from pyalloc import python as python
+    from pyalloc._live import live as live
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -181,7 +182,7 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module("pyalloc._cffi")
         globals().update(lib=module.lib, ffi=module.ffi)
         return globals()[name]
-    if name in ("preload", "python"):
+    if name in ("numpy", "preload", "python"):
         return importlib.import_module(f"pyalloc.{name}")
     if name in ("live", "trace"):
         globals()[name] = getattr(importlib.import_module(f"pyalloc._{name}"), name)

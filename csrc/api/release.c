@@ -1,10 +1,17 @@
-/* release.c - public functions on how memory goes back to the OS: the method, and what was released so far.
+/* release.c - public functions on memory and the OS: huge pages, how free pages go back, what was released so far.
  *
- * Owns nothing; heap/release.c and gc/scavenge.c do.
+ * Owns nothing; heap/gcside.c, heap/release.c and gc/scavenge.c do.
  */
 #include "gc/scavenge.h"
+#include "heap/gcside.h"
 #include "include/pyalloc.h"
 #include "world/proc.h"
+
+PA_EXPORT void pa_advise_huge_pages(const void *p, size_t nbytes)
+{
+    if (nbytes != 0 && pa_owns(p))
+        pa_gcside_advise_explicit(&pa_the_heap, (uintptr_t)p, nbytes);
+}
 
 PA_EXPORT int pa_set_madvdontneed(int on)
 {

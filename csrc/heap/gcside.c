@@ -81,6 +81,21 @@ bool pa_gcside_is_advised(uintptr_t addr)
     return side && atomic_load_explicit(&side->advised, memory_order_relaxed);
 }
 
+void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes)
+{
+    uintptr_t last = base + nbytes - 1;
+    bool advised = true;
+    for (uintptr_t at = base; at <= last && advised; at = pa_round_down(at, PA_ARENA_BYTES) + PA_ARENA_BYTES)
+        advised = pa_gcside_is_advised(at);
+    if (PA_LIKELY(advised) || (last - pa_space.base) >> PA_PAGE_SHIFT >= pa_space.limit_pages)
+        return;
+    pa_lock_acquire(&h->lock);
+    bool ready = pa_gcside_ensure_locked(h, base, nbytes);
+    pa_lock_release(&h->lock);
+    if (ready)
+        pa_gcside_advise(base, nbytes, 0);
+}
+
 static void release_words(uint64_t *array, size_t words_per_page, size_t first_page, size_t npages)
 {
     pa_vm_release_inside(&array[first_page * words_per_page], npages * words_per_page * sizeof *array);

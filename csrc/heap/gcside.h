@@ -61,8 +61,8 @@ typedef struct pa_gcside {
     uint64_t crowded[PA_PLANES][PA_ARENA_PAGES * PA_CROWDED_WORDS_PER_PAGE];
     /* Written by the P that allocates the object, before it is published; read by markers, relaxed. */
     uint64_t pointer_bits[PA_ARENA_PAGES * PA_POINTER_WORDS_PER_PAGE];
-    /* The kernel was told to use huge pages in the arena. Set by who formats its first managed span, read by who
-     * releases; relaxed: seen too late, one release leaves a huge page behind. */
+    /* The kernel was told to use huge pages in the arena. Set by who formats its first managed span, or on request
+     * of a large block's owner; read by who releases; relaxed: seen too late, one release leaves a huge page behind. */
     _Atomic bool advised;
 } pa_gcside;
 
@@ -72,6 +72,9 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes);
 /* Asks for huge pages in the arenas of [base, base + nbytes), once each and never in the first. No lock. */
 void pa_gcside_advise(uintptr_t base, size_t nbytes, uintptr_t first_arena);
 bool pa_gcside_is_advised(uintptr_t addr);
+/* The same for blocks that are not managed, in the first arena too: makes the side tables that the mark is kept in.
+ * Best effort. Takes mheap's lock the first time. */
+void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes);
 
 /* Gives the OS what side tables hold of the pages [base, base + npages) of one arena, in whole OS pages: it reads
  * as zero then, "nothing managed". Precondition: the caller has taken them out of the page allocator. */

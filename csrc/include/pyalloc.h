@@ -267,6 +267,12 @@ bool pa_gc_set_checkmark(bool on);
  * not at work in them; those flush theirs at their next slow-path call. */
 size_t pa_free_os_memory(void);
 
+/* Asks the kernel for huge pages in the arenas that hold [p, p + nbytes), a live block or part of one: for large
+ * blocks that are worked through again and again, whose address translation costs. From then on a first touch there may
+ * make 2 MiB resident at once; what is released takes its whole huge pages along where they are free, and they stay
+ * forbidden there. Once an arena; nearly nothing when that was done. Best effort. Any thread. */
+void pa_advise_huge_pages(const void *p, size_t nbytes);
+
 /* How free pages are given back from now on. 1: MADV_DONTNEED, they leave the resident set at once. 0: MADV_FREE (Linux
  * 4.5), they leave it when the kernel needs them and count as resident (LazyFree) until then; where the kernel
  * refuses that, MADV_DONTNEED. < 0 only asks. Returns the previous. Go: GODEBUG=madvdontneed. */

@@ -7,7 +7,8 @@
  * Single-phase initialisation with a static type, on purpose: the type and its free list are one a
  * process, and CPython then keeps the module out of interpreters with a GIL of their own, and turns
  * the GIL on in free-threaded builds.  State: pa_out_of_memory_error, the free lists of buffer.c and managed.c,
- * the table of layouts, cleanup.c's receiver, sites.c's table, and the allocators beneath pymem_hook.c.
+ * the table of layouts, cleanup.c's receiver, sites.c's table, the allocators beneath pymem_hook.c, and
+ * numpy_hook.c's capsules.
  */
 #include "python/core.h"
 
@@ -16,6 +17,7 @@
 #include "python/buffer.h"
 #include "python/gccontrol.h"
 #include "python/items.h"
+#include "python/numpy_hook.h"
 #include "python/pymem_hook.h"
 #include "python/sites.h"
 #include "python/snapshot.h"
@@ -86,6 +88,7 @@ static int add_functions(PyObject *module)
     static PyMethodDef *const methods[] = {
         pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
         pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods, pa_sites_methods, pa_pymem_methods,
+        pa_numpy_methods,
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0)
