@@ -51,14 +51,21 @@ uint64_t pa_decay_take(pa_decay *d, uint64_t most_bytes)
     return piece;
 }
 
+/* Read one after the other while spans come and go: the sum may be the smaller one for a moment. */
+static uint64_t without(uint64_t inuse_bytes, uint64_t hollow_bytes)
+{
+    return inuse_bytes > hollow_bytes ? inuse_bytes - hollow_bytes : 0;
+}
+
 pa_decay_view pa_decay_view_of(pa_heap *h)
 {
     pa_lock_acquire(&h->lock);
     uint64_t inuse = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
     uint64_t peak = atomic_exchange_explicit(&h->peak_pages, inuse, memory_order_relaxed);
+    uint64_t hollow_bytes = atomic_load_explicit(&h->hollow_bytes, memory_order_relaxed);
     pa_decay_view v = {
-        .inuse = inuse << PA_PAGE_SHIFT,
-        .peak_inuse = (peak > inuse ? peak : inuse) << PA_PAGE_SHIFT,
+        .inuse = without(inuse << PA_PAGE_SHIFT, hollow_bytes),
+        .peak_inuse = without((peak > inuse ? peak : inuse) << PA_PAGE_SHIFT, hollow_bytes),
         .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
         .above_goal = pa_limit_above_goal_locked(h),
     };

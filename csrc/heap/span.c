@@ -21,6 +21,8 @@ const pa_span pa_empty_span = {.magic = 1};
 void pa_span_format_explicit(pa_span *s, unsigned size_class)
 {
     s->lap = 0;
+    s->aside = s->hollow = 0;
+    s->thin_seen = s->idle_since = 0;
     size_t size = pa_class_object_bytes[size_class];
     s->free = NULL;
     pa_owner_set(&s->live, 0);
