@@ -22,10 +22,32 @@ static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
 {
     uint32_t n = 0;
     for (uintptr_t b = first; b; b = (uintptr_t)pa_link_get((void *)b)) {
-        if (b < s->base || !pa_span_is_block(s, (void *)b) || n++ >= max || pa_span_is_out(s, b))
+        if (b < s->base || !pa_span_is_block(s, (void *)b) || n++ >= max)
             return UINT32_MAX;
     }
     return n;
+}
+
+static bool has_out_block(const pa_span *s, uintptr_t first)
+{
+    for (uintptr_t b = first; b; b = (uintptr_t)pa_link_get((void *)b))
+        if (pa_span_is_out(s, b))
+            return true;
+    return false;
+}
+
+/* Pages that are out, given lists that are in order. */
+static const char *check_out(const pa_span *s, uintptr_t remote)
+{
+    if (!pa_span_has_out(s))
+        return NULL;
+    if (s->aside & s->hollow)
+        return "span: a page is both aside and hollow";
+    if (!pa_span_holds_out(s))
+        return "span: a page that is out is not carved";
+    if (has_out_block(s, (uintptr_t)s->free) || has_out_block(s, remote))
+        return "span: a block of a page that is out is on a list";
+    return NULL;
 }
 
 static const char *check_explicit_small(const pa_span *s, uint32_t live)
@@ -38,14 +60,15 @@ static const char *check_explicit_small(const pa_span *s, uint32_t live)
     uint32_t carved = (uint32_t)((s->tail - s->base) / pa_class_object_bytes[s->size_class]);
     uint32_t free_count = checked_length(s, (uintptr_t)s->free, carved);
     if (free_count == UINT32_MAX)
-        return "span: free list leaves the span, holds a non-element or a block of a page that is out, or loops";
+        return "span: free list leaves the span, holds a non-element or loops";
     uintptr_t remote = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_relaxed);
     if (checked_length(s, remote & ~PA_REMOTE_UNOWNED, carved) == UINT32_MAX)
-        return "span: remote list leaves the span, holds a non-element or a block of a page that is out, or loops";
-    if (s->aside & s->hollow)
-        return "span: a page is both aside and hollow";
-    if (live + free_count + pa_span_count_out(s) != carved) /* blocks on remote count as live until collected */
-        return "span: live + free + off the list != carved";
+        return "span: remote list leaves the span, holds a non-element or loops";
+    const char *broken = check_out(s, remote & ~PA_REMOTE_UNOWNED);
+    if (broken)
+        return broken;
+    if (live + free_count + pa_span_count_out(s) != carved) /* remote ones live until collected, out ones free */
+        return "span: live + free != carved";
     pa_mcache *owner = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->owner, memory_order_relaxed);
     bool unowned_bit = remote & PA_REMOTE_UNOWNED;
     if (owner && (unowned_bit || s->listed))

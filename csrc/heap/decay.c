@@ -92,10 +92,12 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         return;
     }
+    bool settled = false; /* a look found nothing to do */
     pa_lock_acquire(&d->lock);
     if (d->owed_bytes == 0) {
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
+        settled = d->owed_bytes == 0;
     }
     uint64_t piece = pa_decay_take(d, rare ? PA_DECAY_RARE_PIECE_BYTES : PA_DECAY_PIECE_BYTES);
     if (d->owed_bytes) /* the next slow call takes the next piece */
@@ -103,6 +105,8 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
     pa_lock_release(&d->lock);
     if (piece)
         pa_release_pages(h, piece, PA_RELEASE_TICK);
+    else if (settled)
+        pa_release_headers(h);
 }
 
 void pa_decay_notify_slow(pa_decay *d)

@@ -98,6 +98,13 @@ uint32_t pa_span_count_out(const pa_span *s)
     return n;
 }
 
+bool pa_span_holds_out(const pa_span *s)
+{
+    grid g = grid_of(s);
+    unsigned first = s->base != g.first_page, end = (unsigned)((s->tail - g.first_page) >> g.page_shift);
+    return ((s->aside | s->hollow) & ~(pa_mask64(end) & ~pa_mask64(first))) == 0;
+}
+
 size_t pa_span_hollow_bytes(const pa_span *s)
 {
     return (size_t)pa_popcount64(s->hollow) << pa_log2_floor(pa_vm_page_size_bytes());

@@ -46,6 +46,9 @@ uint32_t pa_span_count_out(const pa_span *s);
 /* Does a block that begins there touch a page that is out? */
 bool pa_span_is_out(const pa_span *s, uintptr_t block);
 
+/* Are all pages that are out within its carved part? */
+bool pa_span_holds_out(const pa_span *s);
+
 /* Pages of s that are hollow, bytes. */
 size_t pa_span_hollow_bytes(const pa_span *s);
 /* Of s's 8 KiB page at, which is wholly hollow? Precondition: at lies in s and is a page's start. */

@@ -29,6 +29,7 @@
 enum { DENSE_PAGES = 16, REFUSALS = 4 };
 /* Released beyond what is over the limit, so that not every allocation has to. */
 #define HEADROOM_BYTES PA_MIB
+#define HEADERS_BYTES (512 * PA_KIB) /* given back at a time, some hundred calls */
 
 /* ---- Method ---- */
 
@@ -223,13 +224,27 @@ size_t pa_release_pages(pa_heap *h, size_t goal_bytes, pa_release_reason reason)
     return heap_bytes;
 }
 
+size_t pa_release_headers(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    uint64_t inuse = h->span_headers.inuse_count, dead = h->span_headers.total_count - inuse;
+    pa_lock_release(&h->lock);
+    if (dead <= inuse || dead * sizeof(pa_span) < PA_DECAY_LEAST_BYTES)
+        return 0;
+    size_t nbytes = pa_fixalloc_release(&h->span_headers, &h->lock, HEADERS_BYTES);
+    pa_lock_acquire(&h->lock);
+    h->release.metadata_bytes += nbytes;
+    pa_lock_release(&h->lock);
+    return nbytes;
+}
+
 size_t pa_release_all(pa_heap *h)
 {
     uint64_t begin_ns = pa_trace_begin();
     size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
-    metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock);
-    metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock);
-    metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock);
+    metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock, SIZE_MAX);
+    metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock, SIZE_MAX);
+    metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock, SIZE_MAX);
     pa_lock_acquire(&h->lock);
     h->release.metadata_bytes += metadata_bytes;
     pa_lock_release(&h->lock);
