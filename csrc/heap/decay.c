@@ -15,15 +15,15 @@
 #include "heap/heap.h"
 #include "heap/mheap.h"
 
-uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
-{
-    uint64_t goal = peak_bytes + peak_bytes / 10 + PA_DECAY_SLACK_BYTES;
-    return goal > inuse_bytes ? goal - inuse_bytes : 0;
-}
-
 static uint64_t max(uint64_t x, uint64_t y)
 {
     return x > y ? x : y;
+}
+
+uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
+{
+    uint64_t goal = peak_bytes + max(peak_bytes / 10, PA_DECAY_SLACK_BYTES);
+    return goal > inuse_bytes ? goal - inuse_bytes : 0;
 }
 
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
