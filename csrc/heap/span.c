@@ -14,7 +14,9 @@
 
 #include "base/bits.h"
 
-enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3 }; /* an eighth of the span, at least 4 KiB */
+/* An eighth of the span, at least 4 KiB; no more than that of larger blocks, each of which has a page of its own touched
+ * for its link. */
+enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3, CARVE_BATCH_MAX_BYTES = 1024 };
 
 const pa_span pa_empty_span = {.magic = 1};
 
@@ -69,7 +71,7 @@ bool pa_span_carve(pa_span *s)
         return false;
     size_t size = pa_class_object_bytes[s->size_class];
     size_t step = pa_span_bytes(s) >> CARVE_SHIFT;
-    if (step < CARVE_MIN_BYTES)
+    if (step < CARVE_MIN_BYTES || size > CARVE_BATCH_MAX_BYTES)
         step = CARVE_MIN_BYTES;
     uintptr_t first = s->tail;
     uintptr_t end = first + (size >= step ? size : step / size * size);

@@ -168,8 +168,8 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class);
 /* Formats a span as one block of no owner. Caller owns the span. */
 void pa_span_format_large(pa_span *s);
 
-/* Moves an eighth of the span, at least 4 KiB or one block, from the tail to `free`. False when the tail is
- * used up.
+/* Moves an eighth of the span, at least 4 KiB or one block (of blocks over 1 KiB no more than that), from the tail to
+ * `free`. False when the tail is used up.
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
 
