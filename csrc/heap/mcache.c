@@ -5,8 +5,8 @@
  * thread sleeps; the owner's fast paths use bins and outbox without it (pa_mcache_enter).  A fork child rebuilds
  * from the page table (world/fork.c).
  *
- * A miss goes down one step at a time: collect what other threads freed into the current span; carve the
- * tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
+ * A miss goes down one step at a time: collect what other threads freed into the current span; blocks whose memory
+ * went back (heap/hollow.h); carve the tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
  * heap.  New spans of a class grow by doubling from the table's size ("run level") to 64-256 KiB, so that
  * small programs stay small and large ones take the lock rarely.
  *
@@ -366,7 +366,7 @@ static bool has_block(pa_mcache *c, pa_span *s)
         return true;
     if (pa_span_collect_remote(s))
         return true;
-    return pa_span_fill(c->heap, s) || pa_span_carve(s);
+    return (PA_UNLIKELY(pa_span_has_out(s)) && pa_span_fill(c->heap, s)) || pa_span_carve(s);
 }
 
 /* Small programs use many classes for a block or two: those come from a larger class that has a page already, at
@@ -389,7 +389,7 @@ static pa_span *borrow(pa_mcache *c, unsigned size_class)
  * not far. */
 static pa_span *take_partial(pa_spanlist *partial)
 {
-    for (int i = 0; i < LOOK_AHEAD && partial->first && !partial->first->free; i++)
+    for (int i = 0; i < LOOK_AHEAD && partial->first && !partial->first->free && pa_span_has_out(partial->first); i++)
         pa_spanlist_push_back(partial, pa_spanlist_pop_front(partial));
     return pa_spanlist_pop_front(partial);
 }

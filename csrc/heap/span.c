@@ -4,7 +4,8 @@
  *
  * Explicit: blocks are "carved" from the never-used tail a few KiB at a time, so that a span's pages
  * become resident only as they are used; carved free blocks form an intrusive list in address order.
- * Invariant: carved == free + remote + live (less the bias of a current span), see heap/check.c.
+ * Invariant: carved == free + live (less the bias of a current span; those on remote are live) + those off the list
+ * (heap/hollow.h), see heap/check.c.
  * Managed: free elements are found by counting trailing zeros in a 64-bit window of inverted
  * allocation bits (Go: runtime/mcache.go, nextFreeIndex in runtime/mbitmap.go).
  */
