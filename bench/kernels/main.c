@@ -35,7 +35,8 @@ static _Noreturn void usage(const char *what, const char *detail)
 {
     dprintf(2,
             "kernels: %s%s\nusage: kernels KERNEL [--size N] [--size-max N] [--ops N] [--threads N]"
-            " [--locks 1] [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH] | --list\n",
+            " [--locks 1] [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH]"
+            " | --list\n",
             what, detail);
     _exit(2);
 }

@@ -197,8 +197,8 @@ uint32_t pa_span_set_aside(pa_span *s, bool keep_head)
 
 /* ---- Back ---- */
 
-/* The pages are out no longer: links the blocks that touch none that is, in address order, in front of the list or, with
- * keep_head, behind its first block. */
+/* The pages are out no longer: links the blocks that touch none that is, in address order, in front of the list or,
+ * with keep_head, behind its first block. */
 static void put_back(pa_heap *h, pa_span *s, uint64_t pages, bool keep_head)
 {
     grid g = grid_of(s);

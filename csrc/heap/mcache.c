@@ -6,9 +6,9 @@
  * from the page table (world/fork.c).
  *
  * A miss goes down one step at a time: collect what other threads freed into the current span; blocks whose memory
- * went back (heap/hollow.h); carve the tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
- * heap.  New spans of a class grow by doubling from the table's size ("run level") to 64-256 KiB, so that
- * small programs stay small and large ones take the lock rarely.
+ * went back to the OS (heap/hollow.h); carve the tail; give the full span up; the oldest partial span; mcentral; an
+ * empty span from the bins; the page heap.  New spans of a class grow by doubling from the table's size ("run
+ * level") to 64-256 KiB, so that small programs stay small and large ones take the lock rarely.
  *
  * Invariants: current[k] is the empty span or owned, class k, biased by 1; partial[k] holds owned, unbiased
  * spans of class k with live > 0.

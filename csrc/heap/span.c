@@ -15,8 +15,8 @@
 
 #include "base/bits.h"
 
-/* An eighth of the span, at least 4 KiB; no more than that of larger blocks, each of which has a page of its own touched
- * for its link. */
+/* An eighth of the span, at least 4 KiB; no more than that of larger blocks, each of which would have a page of its own
+ * touched for its link. */
 enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3, CARVE_BATCH_MAX_BYTES = 1024 };
 
 const pa_span pa_empty_span = {.magic = 1};

@@ -50,8 +50,8 @@ typedef struct PA_ALIGNED(64) pa_span {
     uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
     union {
         uint32_t layout;        /* managed: pa_layout of every object; by the P that has the span */
-        uint32_t live;          /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
-                                   reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
+        uint32_t live;          /* explicit: blocks not on `free`, not out and not in the tail, + 1 while current,
+                                   so that reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
     };
     uint32_t scan_idx;          /* managed: what free_idx was when the last object was complete (zeroed, laid out).
                                    Written by the P that has the span (release), read by conservative look-ups */
