@@ -505,12 +505,11 @@ static void let_go(pa_mcache *c, pa_span *s)
     while (s->free == NULL && s->tail >= s->limit && !pa_span_has_out(s))
         if (pa_span_abandon(s, c))
             return;
+    s->idle_since = 0;
     if (s->live == 0)
         pa_mheap_free_span(c->heap, s);
-    else {
-        s->idle_since = 0;
+    else
         pa_mcentral_put(c->heap, s);
-    }
 }
 
 static void release_all(pa_mcache *c)
