@@ -57,6 +57,7 @@ class MemStats:
     explicit_alloc: int  # of heap_alloc: live blocks of the same
     explicit_objects: int  # of heap_objects, count
     explicit_cached: int  # of heap_inuse: empty spans that threads keep for reuse
+    explicit_hollow: int  # of heap_inuse: memory of free blocks, given back to the operating system
     mspan_inuse: int  # span headers in use
     mspan_sys: int
     mcache_inuse: int  # thread caches in use

@@ -57,6 +57,9 @@ extern const bench_kernel bench_pair, bench_batch, bench_xthread, bench_larson, 
     bench_cache_scratch, bench_sizemix, bench_fragment, bench_large, bench_growth, bench_survivors, bench_replay,
     bench_expand;
 
+/* --locks 1: bench_start and bench_stop count the locks that pyalloc takes. */
+extern bool bench_counts_locks;
+
 /* The measured part lies between these two; both may be called several times, times add up. */
 void bench_start(bench_result *result);
 void bench_stop(bench_result *result, uint64_t ops);

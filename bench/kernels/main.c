@@ -1,8 +1,11 @@
 /* main.c - one program, one kernel a run, one line of JSON.
  *
  *     kernels KERNEL [--size N] [--size-max N] [--ops N] [--threads N] [--live N] [--order WORD]
- *                    [--seed N] [--trace FILE] [--output FILE] [--expect PATH]
+ *                    [--seed N] [--trace FILE] [--output FILE] [--expect PATH] [--locks 1]
  *     kernels --list
+ *
+ * --locks 1 counts the locks that pyalloc takes.  It is asked for, since the functions that read them are code that a
+ * program does not run: they would bring some 100 KiB of library pages into pyalloc's resident memory and no other's.
  *
  * --expect PATH is the guard of every comparison: the object that `malloc` resolves to must be PATH (or
  * "libc": the C library itself).  A preload that was misspelt, built for another machine or ignored
@@ -32,7 +35,8 @@ static _Noreturn void usage(const char *what, const char *detail)
 {
     dprintf(2,
             "kernels: %s%s\nusage: kernels KERNEL [--size N] [--size-max N] [--ops N] [--threads N]"
-            " [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH] | --list\n",
+            " [--locks 1] [--live N] [--order WORD] [--seed N] [--trace FILE] [--output FILE] [--expect PATH]"
+            " | --list\n",
             what, detail);
     _exit(2);
 }
@@ -153,6 +157,8 @@ int main(int argc, char **argv)
             o.ops = number(option, value);
         } else if (strcmp(option, "--threads") == 0) {
             o.threads = (unsigned)number(option, value);
+        } else if (strcmp(option, "--locks") == 0) {
+            bench_counts_locks = number(option, value) != 0;
         } else if (strcmp(option, "--live") == 0) {
             o.live = number(option, value);
         } else if (strcmp(option, "--seed") == 0) {

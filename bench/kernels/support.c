@@ -42,10 +42,14 @@ uint64_t bench_minor_faults(void)
     return (uint64_t)usage.ru_minflt;
 }
 
+bool bench_counts_locks;
+
 /* Adds what was counted so far, times sign; nothing where malloc is not pyalloc's. */
 static void count_locks(bench_result *result, int sign)
 {
     static pa_snapshot s; /* some 10 KiB */
+    if (!bench_counts_locks)
+        return;
     void (*read_snapshot)(pa_snapshot *) = (void (*)(pa_snapshot *))(uintptr_t)dlsym(RTLD_DEFAULT, "pa_read_snapshot");
     if (read_snapshot == NULL)
         return;

@@ -160,7 +160,7 @@ PA_INLINE void push(pa_mcache *c, pa_span *s, void *p)
 {
     pa_link_set(p, s->free);
     PA_POISON(p, pa_span_element_bytes(s));
-    pa_owner_set(&s->free, p);
+    pa_owner_set_release(&s->free, p); /* heap/hollow.c: who sees p as the head sees its link */
     PA_YIELD(FREE_PUSHED);
     /* heap/idle.c: who sees this sees the push, and that we are done with s. Unless it is 0 now, that thread may take
      * the span and set `live`, so it is not read again. */

@@ -83,6 +83,8 @@
     COUNT("/pyalloc/explicit/live:objects", false, s->mem.explicit_objects, "Live blocks of the malloc family.") \
     COUNT("/pyalloc/explicit/cached:bytes", false, s->mem.explicit_cached, \
           "Empty spans that threads keep for reuse.") \
+    COUNT("/pyalloc/explicit/hollow:bytes", false, s->mem.explicit_hollow, \
+          "Memory of free blocks between live ones that was given back.") \
     COUNT("/pyalloc/managed/inuse:bytes", false, s->mem.managed_inuse, "Spans of managed objects.") \
     COUNT("/pyalloc/handles:handles", false, s->gc.handles, "Handles in use: roots held by Python and C programs.") \
     COUNT("/pyalloc/weak-handles:handles", false, s->gc.weak_handles, "Weak handles in use.") \

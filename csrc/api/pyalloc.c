@@ -55,12 +55,12 @@ PA_EXPORT size_t pa_free_os_memory(void)
     atomic_fetch_add_explicit(&pa_the_heap.trim_generation, 1, memory_order_relaxed);
     if (pa_mcache_is_real(c))
         pa_mcache_flush_outbox(c); /* before any span is looked at: these blocks may be the last of theirs */
-    pa_idle_flush_all(&pa_the_heap, c);
+    size_t others_bytes = pa_idle_flush_all(&pa_the_heap, c);
     if (pa_mcache_is_real(c))
         release_on(c, &released_bytes);
     else
         pa_proc_with_orphan(release_on, &released_bytes);
-    return released_bytes;
+    return others_bytes + released_bytes;
 }
 
 /* Pages that no span and no page cache holds are what the page allocator calls free. */

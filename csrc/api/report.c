@@ -126,6 +126,8 @@ static void read_pages_locked(pa_heap *h, pa_mem_stats *out)
     out->heap_released = h->pages.scavenged_pages << PA_PAGE_SHIFT;
     out->managed_inuse = at_most(managed, inuse); /* a span may be taken down between the two */
     out->explicit_inuse = inuse - out->managed_inuse;
+    out->explicit_hollow = at_most(atomic_load_explicit(&h->hollow_bytes, memory_order_relaxed),
+                                   out->explicit_inuse);
     out->heap_released_total = h->released_bytes_total;
     out->mspan_inuse = h->span_headers.inuse_count * sizeof(pa_span);
     out->mspan_sys = h->span_headers.total_count * sizeof(pa_span);

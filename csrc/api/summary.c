@@ -58,6 +58,7 @@ void pa_summary_write(int fd, const char *title)
     line(&t, "bytes in blocks", s.explicit_alloc, " B");
     line(&t, "pages in use", s.heap_inuse, " B");
     line(&t, "of them kept empty", s.explicit_cached, " B");
+    line(&t, "of them given back", s.explicit_hollow, " B");
     line(&t, "free and backed", s.heap_idle - s.heap_released, " B");
     line(&t, "released so far", s.heap_released_total, " B");
     line(&t, "metadata", s.sys - s.heap_sys, " B");

@@ -5,7 +5,7 @@
  * stays one instruction; under TSan it becomes a relaxed load and store so that the tool can see it.
  * pa_owner_add_release: the same, after what the owner read and wrote before, for a reader that loads with acquire. On
  * x86-64 every store is a release, so only the compiler must keep the order, and it stays one instruction.
- * Its value is the new one.
+ * Its value is the new one. pa_owner_set_release stores in that way.
  * pa_racy_load: such a reader's side.
  */
 #ifndef PA_ATOMICS_H
@@ -25,7 +25,9 @@
 #endif
 #if defined(__x86_64__) && !PA_TSAN
 #define pa_owner_add_release(ptr, n) (atomic_signal_fence(memory_order_release), *(ptr) += (n))
+#define pa_owner_set_release(ptr, v) (atomic_signal_fence(memory_order_release), *(ptr) = (v))
 #else
+#define pa_owner_set_release(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELEASE)
 #define pa_owner_add_release(ptr, n)                                                     \
     __extension__({                                                                      \
         __typeof__(*(ptr)) sum = __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n);         \

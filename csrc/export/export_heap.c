@@ -107,7 +107,7 @@ void pa_xfixalloc_free(pa_xoffheap *x, void *object)
 }
 size_t pa_xfixalloc_release(pa_xoffheap *x)
 {
-    return pa_fixalloc_release(&x->fixed, &x->lock);
+    return pa_fixalloc_release(&x->fixed, &x->lock, SIZE_MAX);
 }
 uint64_t pa_xfixalloc_inuse(const pa_xoffheap *x)
 {

@@ -15,6 +15,7 @@
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "include/pyalloc.h"
+#include "sys/vm.h"
 #include "world/proc.h"
 
 enum { SIZE_BYTES = 512, FULL_BYTES = 1024, LISTED_BYTES = 768, LARGE_BYTES = 200000, MAX_BLOCKS = 600 };
@@ -141,6 +142,32 @@ static void free_list_leaves(scene *s, bool undo)
 static void remote_interior(scene *s, bool undo)
 {
     atomic_store(&s->partial->remote, undo ? 0 : s->partial->base + 8);
+}
+
+/* The page of a free block is out, and the block is still there. */
+static void out_and_listed(scene *s, bool undo)
+{
+    (void)undo;
+    s->current->aside ^= (uint64_t)1 << (((uintptr_t)s->current->free - s->current->base) / pa_vm_page_size_bytes());
+}
+
+static void aside_and_hollow(scene *s, bool undo)
+{
+    (void)undo;
+    s->current->aside ^= 1;
+    s->current->hollow ^= 1;
+}
+
+static void out_not_carved(scene *s, bool undo)
+{
+    (void)undo;
+    s->current->hollow ^= (uint64_t)1 << 63;
+}
+
+static void hollow_bytes(scene *s, bool undo)
+{
+    (void)s;
+    atomic_fetch_add(&pa_the_heap.hollow_bytes, (uint64_t)sign(undo) * PA_PAGE_BYTES);
 }
 
 static void live_too_high(scene *s, bool undo)
@@ -304,6 +331,10 @@ static const struct {
     PLANT(free_list_loops),
     PLANT(free_list_leaves),
     PLANT(remote_interior),
+    PLANT(out_and_listed),
+    PLANT(aside_and_hollow),
+    PLANT(out_not_carved),
+    PLANT(hollow_bytes),
     PLANT(live_too_high),
     PLANT(live_too_low),
     PLANT(owned_and_unowned),

@@ -136,6 +136,9 @@ static void *scavenger(void *argument)
         bool flushed = pa_idle_look(h, NULL, pa_clock_now_ns());
         if (may_sleep(h, stuck, &left_bytes) && flushed) {
             stuck = false;
+            pa_lock_acquire(&h->decay.lock); /* keeps fork out */
+            pa_release_headers(h);
+            pa_lock_release(&h->decay.lock);
             pa_thread_wait(&the.word, seen, -1);
             continue;
         }

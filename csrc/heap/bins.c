@@ -10,6 +10,8 @@
  */
 #include "heap/bins.h"
 
+#include "heap/hollow.h"
+
 void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages)
 {
     pa_span *dead = NULL;
@@ -54,6 +56,10 @@ void pa_bins_put_locked(pa_mcache *c, pa_span *s)
 
 void pa_bins_put_empty_locked(pa_mcache *c, pa_span *s)
 {
+    if (PA_UNLIKELY(pa_span_has_out(s))) { /* it lay idle, and part of it is no warmer than any free page */
+        pa_mheap_free_span(c->heap, s);
+        return;
+    }
     pa_span_format_large(s);
     pa_bins_put_locked(c, s);
 }

@@ -7,13 +7,14 @@
 
 #include "base/poison.h"
 #include "heap/gcside.h"
+#include "heap/hollow.h"
 #include "heap/mcache.h"
 #include "heap/remote.h"
 #include "heap/walk.h"
 
 typedef struct checker {
     const char *broken;
-    uint64_t inuse_pages;
+    uint64_t inuse_pages, hollow_bytes;
 } checker;
 
 /* Length of a block list whose blocks must be carved elements of s; UINT32_MAX when they are not. */
@@ -25,6 +26,28 @@ static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
             return UINT32_MAX;
     }
     return n;
+}
+
+static bool has_out_block(const pa_span *s, uintptr_t first)
+{
+    for (uintptr_t b = first; b; b = (uintptr_t)pa_link_get((void *)b))
+        if (pa_span_is_out(s, b))
+            return true;
+    return false;
+}
+
+/* Pages that are out, given lists that are in order. */
+static const char *check_out(const pa_span *s, uintptr_t remote)
+{
+    if (!pa_span_has_out(s))
+        return NULL;
+    if (s->aside & s->hollow)
+        return "span: a page is both aside and hollow";
+    if (!pa_span_holds_out(s))
+        return "span: a page that is out is not carved";
+    if (has_out_block(s, (uintptr_t)s->free) || has_out_block(s, remote))
+        return "span: a block of a page that is out is on a list";
+    return NULL;
 }
 
 static const char *check_explicit_small(const pa_span *s, uint32_t live)
@@ -41,7 +64,10 @@ static const char *check_explicit_small(const pa_span *s, uint32_t live)
     uintptr_t remote = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->remote, memory_order_relaxed);
     if (checked_length(s, remote & ~PA_REMOTE_UNOWNED, carved) == UINT32_MAX)
         return "span: remote list leaves the span, holds a non-element or loops";
-    if (live + free_count != carved) /* blocks on remote count as live until they are collected */
+    const char *broken = check_out(s, remote & ~PA_REMOTE_UNOWNED);
+    if (broken)
+        return broken;
+    if (live + free_count + pa_span_count_out(s) != carved) /* remote ones live until collected, out ones free */
         return "span: live + free != carved";
     pa_mcache *owner = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->owner, memory_order_relaxed);
     bool unowned_bit = remote & PA_REMOTE_UNOWNED;
@@ -49,7 +75,7 @@ static const char *check_explicit_small(const pa_span *s, uint32_t live)
         return "span: owned, but marked abandoned or listed";
     if (!owner && unowned_bit == (bool)s->listed)
         return "span: without owner, neither abandoned nor listed";
-    if (unowned_bit && (s->free || s->tail != s->limit))
+    if (unowned_bit && (s->free || s->tail != s->limit || pa_span_has_out(s)))
         return "span: abandoned, but not full";
     return NULL;
 }
@@ -92,8 +118,10 @@ static bool check_span(void *context, const pa_span_view *v)
         return false;
     if (v->size_class >= PA_SIZE_CLASSES)
         k->broken = "span: class out of range";
-    else if (v->state == PA_SPAN_MANUAL && v->size_class)
+    else if (v->state == PA_SPAN_MANUAL && v->size_class) {
         k->broken = check_explicit_small(s, v->live);
+        k->hollow_bytes += pa_span_hollow_bytes(s);
+    }
     else if (v->state == PA_SPAN_MANUAL &&
              (v->live != 1 || s->limit != v->base + pa_span_bytes(s) || s->tail != s->limit))
         k->broken = "span: a large one in use must hold one element";
@@ -162,6 +190,8 @@ const char *pa_heap_find_broken(pa_heap *h)
     pa_heap_walk(h, check_span, &k);
     if (!k.broken && k.inuse_pages != atomic_load(&h->inuse_pages))
         k.broken = "mheap: pages in spans are miscounted";
+    if (!k.broken && k.hollow_bytes != atomic_load(&h->hollow_bytes))
+        k.broken = "mheap: hollow pages are miscounted";
     if (!k.broken)
         k.broken = check_centrals(h);
     if (!k.broken) {

@@ -15,15 +15,15 @@
 #include "heap/heap.h"
 #include "heap/mheap.h"
 
-uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
-{
-    uint64_t goal = peak_bytes + peak_bytes / 10 + PA_DECAY_SLACK_BYTES;
-    return goal > inuse_bytes ? goal - inuse_bytes : 0;
-}
-
 static uint64_t max(uint64_t x, uint64_t y)
 {
     return x > y ? x : y;
+}
+
+uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
+{
+    uint64_t goal = peak_bytes + max(peak_bytes / 10, PA_DECAY_SLACK_BYTES);
+    return goal > inuse_bytes ? goal - inuse_bytes : 0;
 }
 
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
@@ -51,14 +51,21 @@ uint64_t pa_decay_take(pa_decay *d, uint64_t most_bytes)
     return piece;
 }
 
+/* Read one after the other while spans come and go: the sum may be the smaller one for a moment. */
+static uint64_t without(uint64_t inuse_bytes, uint64_t hollow_bytes)
+{
+    return inuse_bytes > hollow_bytes ? inuse_bytes - hollow_bytes : 0;
+}
+
 pa_decay_view pa_decay_view_of(pa_heap *h)
 {
     pa_lock_acquire(&h->lock);
     uint64_t inuse = atomic_load_explicit(&h->inuse_pages, memory_order_relaxed);
     uint64_t peak = atomic_exchange_explicit(&h->peak_pages, inuse, memory_order_relaxed);
+    uint64_t hollow_bytes = atomic_load_explicit(&h->hollow_bytes, memory_order_relaxed);
     pa_decay_view v = {
-        .inuse = inuse << PA_PAGE_SHIFT,
-        .peak_inuse = (peak > inuse ? peak : inuse) << PA_PAGE_SHIFT,
+        .inuse = without(inuse << PA_PAGE_SHIFT, hollow_bytes),
+        .peak_inuse = without((peak > inuse ? peak : inuse) << PA_PAGE_SHIFT, hollow_bytes),
         .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
         .above_goal = pa_limit_above_goal_locked(h),
     };
@@ -85,10 +92,12 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         return;
     }
+    bool settled = false; /* a look found nothing to do */
     pa_lock_acquire(&d->lock);
     if (d->owed_bytes == 0) {
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         pa_decay_look(d, now_ns, pa_decay_view_of(h));
+        settled = d->owed_bytes == 0;
     }
     uint64_t piece = pa_decay_take(d, rare ? PA_DECAY_RARE_PIECE_BYTES : PA_DECAY_PIECE_BYTES);
     if (d->owed_bytes) /* the next slow call takes the next piece */
@@ -96,6 +105,8 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
     pa_lock_release(&d->lock);
     if (piece)
         pa_release_pages(h, piece, PA_RELEASE_TICK);
+    else if (settled)
+        pa_release_headers(h);
 }
 
 void pa_decay_repeat_errand(pa_decay *d)

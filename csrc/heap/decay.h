@@ -1,7 +1,7 @@
 /* decay.h - how much free memory to keep backed, and when to give the rest to the OS.
  *
  * Free pages that stay backed are what makes the next phase fast; those of an idle process are waste.  What
- * may stay is a tenth and 1 MiB over the peak of what was in use in the last second or two, so that a loop of
+ * may stay is a tenth, 1 MiB at least, over the peak of what was in use in the last second or two, so that a loop of
  * that period keeps all its pages (docs/decisions/006-idle-memory.md).
  *
  * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases three
@@ -15,7 +15,7 @@
 struct pa_heap;
 
 #define PA_DECAY_WINDOW_NS ((uint64_t)1000000000)
-#define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak */
+#define PA_DECAY_SLACK_BYTES PA_MIB        /* kept whatever the peak, if a tenth is less */
 #define PA_DECAY_LEAST_BYTES (64 * PA_KIB) /* less is not worth a system call */
 #define PA_DECAY_PIECE_BYTES (32 * PA_MIB) /* released in one go */
 #define PA_DECAY_RARE_PIECE_BYTES (256 * PA_MIB) /* by a slow path that was long awaited: the next may be, too */

@@ -44,6 +44,8 @@ typedef struct pa_heap {
     uint64_t released_bytes_total;
     /* Pages in spans. Atomic: page caches hand out spans without the lock. */
     _Atomic uint64_t inuse_pages;
+    /* Of those, OS pages of free blocks that were given back (heap/hollow.h), bytes. Relaxed. */
+    _Atomic uint64_t hollow_bytes;
     _Atomic uint64_t peak_pages; /* highest inuse_pages since the last look of heap/decay.h; racily kept, so about */
     _Atomic uint64_t spans_allocated, spans_freed;
     _Atomic uint64_t traced_pages; /* inuse_pages when it was last put into the trace; relaxed, a race costs an event */

@@ -12,8 +12,10 @@
  *   owner's frees, so a late value is too high and costs a look; each free lowers it with release and touches the span
  *   no more, so that who reads (acquire) the value sees all that the frees did.  No barrier is needed here.
  *   A live of 0 is a span that the owner just emptied and is about to take: not ours.
- * - Not taken: current spans, and partial spans with a block in somebody's hands; the owner may be half-way through
- *   a malloc or free there, and only an instruction of its own could tell.
+ * - Of a partial span with a block in somebody's hands, what is behind the head of its free list: the owner may put
+ *   blocks in front of it meanwhile, no more, so pages of free blocks can go (heap/hollow.h, keep_head).
+ * - Not taken: current spans; the owner may be half-way through a malloc or free there, and only an instruction of
+ *   its own could tell.
  *
  * Blocks of the outbox are pushed to their spans as in heap/remote.h, to the sleeper's own as well; spans that this
  * claims are listed, since nobody but the sleeper may make it their owner.
@@ -24,7 +26,8 @@
  * Spans are looked at in laps: those that nobody owns (mcentral's), then each sleeper's partial ones, class by class,
  * as far as a look's budget goes; the next look goes on there.  A span that was seen moves to the end of its list
  * with the lap's number, so a list ends where that number stands.  A look is quiet when it ends a lap in which nothing
- * was delivered, freed, passed by because its thread was awake, or made by somebody behind its back (`news`).
+ * was delivered, freed, passed by because its thread was awake, not idle for long enough, or made by somebody behind
+ * its back (`news`).
  * Idea of the asymmetric barrier: as in world/stw.h.
  */
 #include "heap/idle.h"
@@ -34,6 +37,7 @@
 #include "heap/bins.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
+#include "heap/thin.h"
 #include "sys/thread.h"
 
 enum {
@@ -158,12 +162,28 @@ typedef struct walk {
     uint32_t size_class; /* next; PA_SIZE_CLASSES: done with these */
     uint32_t kept;       /* listed spans of the class that were looked at and stay */
     uint64_t misses;
-    bool found;          /* something was freed, or could not be looked at */
+    bool found;          /* something was freed, or could not be looked at, or not yet */
+    pa_thinner thinner;  /* for spans with live blocks */
 } walk;
 
 static void spend(walk *w, uint64_t misses)
 {
     w->misses -= misses < w->misses ? misses : w->misses;
+}
+
+static pa_thinner thinner_at(pa_heap *h, const pa_mcache *self, uint64_t now_ns)
+{
+    return (pa_thinner){.heap = h, .now = pa_thin_clock(now_ns),
+                        .reason = self ? PA_RELEASE_TICK : PA_RELEASE_BACKGROUND};
+}
+
+/* Takes over what the thinner did since this was last asked. */
+static void settle(walk *w)
+{
+    spend(w, w->thinner.misses);
+    w->found |= w->thinner.later;
+    w->thinner.misses = 0;
+    w->thinner.later = false;
 }
 
 static uint32_t new_lap(pa_heap *h)
@@ -197,7 +217,10 @@ static bool collect_partial(pa_heap *h, pa_spanlist *partial, walk *w)
             dead = s;
             w->found = true;
         } else {
+            if (__atomic_load_n(&s->live, __ATOMIC_ACQUIRE) != 0) /* 0: its owner is about to take it */
+                pa_thin_span(&w->thinner, s, true);
             pa_spanlist_push_back(partial, s);
+            settle(w);
         }
     }
     pa_mheap_free_span_list(h, dead);
@@ -227,11 +250,11 @@ static bool collect_sleeper(pa_heap *h, pa_mcache *c, walk *w)
 }
 
 /* Spans on their way to the heap are on no list: who has no slow-path lock keeps fork out by the decay lock. */
-static pa_mcentral_ticked tick_listed(pa_heap *h, const pa_mcache *self, unsigned size_class, uint32_t max_spans)
+static pa_mcentral_ticked tick_listed(pa_heap *h, const pa_mcache *self, walk *w, uint32_t max_spans)
 {
     if (!self)
         pa_lock_acquire(&h->decay.lock);
-    pa_mcentral_ticked did = pa_mcentral_tick(h, size_class, max_spans);
+    pa_mcentral_ticked did = pa_thin_listed(&w->thinner, w->size_class, max_spans);
     if (!self)
         pa_lock_release(&h->decay.lock);
     return did;
@@ -244,10 +267,11 @@ static bool collect_listed(pa_heap *h, const pa_mcache *self, walk *w)
             if (w->misses == 0)
                 return false;
             uint32_t spans = count - w->kept < LISTED_AT_ONCE ? count - w->kept : LISTED_AT_ONCE;
-            pa_mcentral_ticked did = tick_listed(h, self, w->size_class, spans);
+            pa_mcentral_ticked did = tick_listed(h, self, w, spans);
             if (did.spans == 0)
                 break;
             spend(w, (uint64_t)did.spans * SPAN_MISSES + did.blocks);
+            settle(w);
             w->kept += did.spans - did.freed;
             w->found |= did.freed != 0;
         }
@@ -272,10 +296,11 @@ static bool walk_on(pa_heap *h, const pa_mcache *self, walk *w)
 
 /* ---- Looks ---- */
 
-static walk resume(pa_heap *h)
+static walk resume(pa_heap *h, const pa_mcache *self, uint64_t now_ns)
 {
     pa_idle *idle = &h->idle;
-    walk w = {.lap = atomic_load_explicit(&idle->lap, memory_order_relaxed), .misses = LOOK_MISSES};
+    walk w = {.lap = atomic_load_explicit(&idle->lap, memory_order_relaxed), .misses = LOOK_MISSES,
+              .thinner = thinner_at(h, self, now_ns)};
     if (w.lap) {
         w.cache = atomic_load_explicit(&idle->lap_cache, memory_order_relaxed);
         w.size_class = atomic_load_explicit(&idle->lap_class, memory_order_relaxed);
@@ -312,7 +337,7 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
     if (now_ns < due_ns || !atomic_compare_exchange_strong_explicit(&idle->next_ns, &due_ns, now_ns + interval_ns,
                                                                     memory_order_relaxed, memory_order_relaxed))
         return atomic_load_explicit(&idle->quiet, memory_order_relaxed) && nothing_is_left(h);
-    walk w = resume(h);
+    walk w = resume(h, self, now_ns);
     deliver_of_sleepers(h, self);
     bool ended = walk_on(h, self, &w);
     if (w.found)
@@ -334,7 +359,7 @@ static bool acquire(pa_mcache *c)
     return true;
 }
 
-void pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
+size_t pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
 {
     for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
         if (c == self || is_done(h, c) || !acquire(c))
@@ -342,7 +367,8 @@ void pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
         deliver_locked(h, c);
         pa_lock_release(&c->slow);
     }
-    walk w = {.lap = new_lap(h), .misses = UINT64_MAX};
+    walk w = {.lap = new_lap(h), .misses = UINT64_MAX,
+              .thinner = {.heap = h, .reason = PA_RELEASE_ASKED, .at_once = true}};
     for (pa_mcache *c = first_cache(h); c; c = c->next_cache) {
         if (c == self || !acquire(c))
             continue;
@@ -350,6 +376,7 @@ void pa_idle_flush_all(pa_heap *h, const pa_mcache *self)
         collect_cache_locked(h, c, &w);
         pa_lock_release(&c->slow);
     }
+    return w.thinner.released_bytes;
 }
 
 void pa_idle_reset_child(pa_heap *h)

@@ -39,8 +39,9 @@ typedef struct pa_idle {
  * True when a whole lap found nothing, and every mcache was flushed since its thread last came through a slow path
  * (so never for a self): nothing will be left to do until one does, and that calls pa_decay_wake. */
 bool pa_idle_look(struct pa_heap *h, struct pa_mcache *self, uint64_t now_ns);
-/* Flushes all but self's at once, whether their threads sleep or not. The caller holds no lock. */
-void pa_idle_flush_all(struct pa_heap *h, const struct pa_mcache *self);
+/* Flushes all but self's at once, whether their threads sleep or not. The caller holds no lock. Returns the bytes of
+ * spans in use that went back to the OS. */
+size_t pa_idle_flush_all(struct pa_heap *h, const struct pa_mcache *self);
 /* Somebody made something to be looked at. */
 PA_INLINE void pa_idle_note(pa_idle *idle)
 {

@@ -5,10 +5,10 @@
  * thread sleeps; the owner's fast paths use bins and outbox without it (pa_mcache_enter).  A fork child rebuilds
  * from the page table (world/fork.c).
  *
- * A miss goes down one step at a time: collect what other threads freed into the current span; carve the
- * tail; give the full span up; the oldest partial span; mcentral; an empty span from the bins; the page
- * heap.  New spans of a class grow by doubling from the table's size ("run level") to 64-256 KiB, so that
- * small programs stay small and large ones take the lock rarely.
+ * A miss goes down one step at a time: collect what other threads freed into the current span; blocks whose memory
+ * went back to the OS (heap/hollow.h); carve the tail; give the full span up; the oldest partial span; mcentral; an
+ * empty span from the bins; the page heap.  New spans of a class grow by doubling from the table's size ("run
+ * level") to 64-256 KiB, so that small programs stay small and large ones take the lock rarely.
  *
  * Invariants: current[k] is the empty span or owned, class k, biased by 1; partial[k] holds owned, unbiased
  * spans of class k with live > 0.
@@ -19,19 +19,23 @@
 
 #include "base/yield.h"
 #include "heap/bins.h"
+#include "heap/hollow.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
+#include "heap/thin.h"
 #include "sys/clock.h"
 
 enum {
     TICK_CALLS = 512,     /* slow calls between two walks over all partial spans */
     TICK_CENTRAL_SPANS = 8,
+    LOOK_AHEAD = 8,       /* partial spans that a refill may pass by */
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
 };
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
-    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED};
+    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED,
+                      .thin_class = PA_SIZE_CLASSES};
     for (unsigned i = 0; i < PA_DIRECT_COUNT; i++)
         c->direct[i] = PA_EMPTY_SPAN;
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
@@ -76,6 +80,7 @@ static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
 static pa_span *make_current(pa_mcache *c, unsigned size_class, pa_span *s)
 {
     pa_owner_add(&s->live, 1);
+    s->idle_since = 0;
     set_current(c, size_class, s);
     return s;
 }
@@ -223,13 +228,24 @@ static void trim(pa_mcache *c)
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
 
+/* Somebody wants memory: that of free blocks, too. */
+static size_t thin(pa_mcache *c)
+{
+    pa_thinner t = {.heap = c->heap, .reason = PA_RELEASE_ASKED, .at_once = true};
+    pa_thin_all_locked(c, &t);
+    return t.released_bytes;
+}
+
 size_t pa_mcache_release_to_os(pa_mcache *c)
 {
     pa_mcache_enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
     pa_mcentral_collect_all(c->heap);
-    size_t released_bytes = pa_release_all(c->heap);
+    size_t released_bytes = thin(c);
+    pa_thinner t = {.heap = c->heap, .reason = PA_RELEASE_ASKED, .at_once = true};
+    pa_thin_all_listed(&t);
+    released_bytes += t.released_bytes + pa_release_all(c->heap);
     pa_lock_release(&c->slow);
     return released_bytes;
 }
@@ -242,6 +258,7 @@ static void answer_trim(pa_mcache *c)
         return;
     c->trim_seen = wanted;
     trim(c);
+    thin(c);
     pa_release_all(c->heap);
 }
 
@@ -267,7 +284,10 @@ static void decay(pa_mcache *c)
         give_up_unused(c);
         if (!atomic_load_explicit(&d->background, memory_order_relaxed)) /* that thread does it */
             pa_idle_look(c->heap, c, now_ns);
+        pa_thin_begin_locked(c, now_ns);
     }
+    if (PA_UNLIKELY(pa_thin_is_due(c)))
+        pa_thin_step_locked(c, now_ns);
 }
 
 static void tick(pa_mcache *c, unsigned size_class)
@@ -340,13 +360,13 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
 }
 
 /* A span whose free list can be popped, or NULL. s is owned. */
-static bool has_block(pa_span *s)
+static bool has_block(pa_mcache *c, pa_span *s)
 {
     if (s->free)
         return true;
     if (pa_span_collect_remote(s))
         return true;
-    return pa_span_carve(s);
+    return (PA_UNLIKELY(pa_span_has_out(s)) && pa_span_fill(c->heap, s)) || pa_span_carve(s);
 }
 
 /* Small programs use many classes for a block or two: those come from a larger class that has a page already, at
@@ -365,11 +385,20 @@ static pa_span *borrow(pa_mcache *c, unsigned size_class)
     return NULL;
 }
 
+/* The oldest partial span; rather one with blocks at hand than one whose free blocks have no memory, as long as it is
+ * not far. */
+static pa_span *take_partial(pa_spanlist *partial)
+{
+    for (int i = 0; i < LOOK_AHEAD && partial->first && !partial->first->free && pa_span_has_out(partial->first); i++)
+        pa_spanlist_push_back(partial, pa_spanlist_pop_front(partial));
+    return pa_spanlist_pop_front(partial);
+}
+
 static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
 {
     pa_span *s = c->current[size_class];
     if (s != PA_EMPTY_SPAN) {
-        if (has_block(s))
+        if (has_block(c, s))
             return s;
         s = take_current(c, size_class);
         if (!pa_span_abandon(s, c))
@@ -377,7 +406,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     }
     pa_spanlist *partial = &c->partial[size_class];
     collect_partial(c, size_class, 2);
-    s = pa_spanlist_pop_front(partial);
+    s = take_partial(partial);
     if (!s)
         s = pa_mcentral_take(c->heap, size_class, c);
     if (!s) {
@@ -389,7 +418,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     if (!s)
         return NULL;
     c->borrowed[size_class] = PA_BORROW_BLOCKS;
-    PA_CHECK(has_block(s));
+    PA_CHECK(has_block(c, s));
     return make_current(c, size_class, s);
 }
 
@@ -476,9 +505,10 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 static void let_go(pa_mcache *c, pa_span *s)
 {
     pa_span_collect_remote(s);
-    while (s->free == NULL && s->tail >= s->limit)
+    while (s->free == NULL && s->tail >= s->limit && !pa_span_has_out(s))
         if (pa_span_abandon(s, c))
             return;
+    s->idle_since = 0;
     if (s->live == 0)
         pa_mheap_free_span(c->heap, s);
     else

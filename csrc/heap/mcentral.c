@@ -75,6 +75,21 @@ pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
     return s;
 }
 
+pa_span *pa_mcentral_detach(pa_heap *h, unsigned size_class, uint32_t max_spans)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    pa_span *first = NULL, **end = &first, *s;
+    if (seems_empty(h, m))
+        return NULL;
+    pa_lock_acquire(&m->lock);
+    for (; max_spans && (s = unlink_first_locked(h, m)) != NULL; max_spans--) {
+        *end = s;
+        end = &s->next;
+    }
+    pa_lock_release(&m->lock);
+    return first;
+}
+
 uint32_t pa_mcentral_count(pa_heap *h, unsigned size_class)
 {
     pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];

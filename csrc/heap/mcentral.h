@@ -13,6 +13,9 @@ void pa_mcentral_put(pa_heap *h, pa_span *s);
 /* Takes the oldest listed span for new_owner, collected; NULL when there is none. Wholly free spans met
  * on the way go back to the heap. The owner of the result is new_owner. */
 pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner);
+/* Takes up to max_spans of a class off their list, oldest first, linked through next; uncollected. They are the
+ * caller's, who keeps fork out, until it frees them or puts them back. */
+pa_span *pa_mcentral_detach(pa_heap *h, unsigned size_class, uint32_t max_spans);
 /* Spans listed for a class, racily. */
 uint32_t pa_mcentral_count(pa_heap *h, unsigned size_class);
 

@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/poison.h"
 #include "heap/gcside.h"
+#include "heap/hollow.h"
 #include "heap/special.h"
 #include "sys/trace.h"
 #include "sys/vm.h"
@@ -357,9 +358,25 @@ void pa_heap_notice_idle_locked(pa_heap *h)
     atomic_fetch_or_explicit(&h->decay.notify_due, PA_DUE_IDLE, memory_order_release);
 }
 
+/* Pages all of whose OS pages went back already are free and released; the others, free and backed. */
+static void free_hollow_locked(pa_heap *h, pa_span *s)
+{
+    uintptr_t end = s->base + pa_span_bytes(s);
+    for (uintptr_t from = s->base, to; from < end; from = to) {
+        bool hollow = pa_span_is_page_hollow(s, from);
+        for (to = from + PA_PAGE_BYTES; to < end && pa_span_is_page_hollow(s, to) == hollow;)
+            to += PA_PAGE_BYTES;
+        free_run_locked(h, from, (to - from) >> PA_PAGE_SHIFT, hollow);
+    }
+    pa_span_forget_out(h, s);
+}
+
 static void free_span_locked(pa_heap *h, pa_span *s)
 {
-    pa_pagealloc_free(&h->pages, s->base, s->npages);
+    if (PA_UNLIKELY(s->kind == PA_KIND_EXPLICIT && s->size_class && s->hollow))
+        free_hollow_locked(h, s);
+    else
+        pa_pagealloc_free(&h->pages, s->base, s->npages);
     pa_fixalloc_free_locked(&h->span_headers, s);
 }
 

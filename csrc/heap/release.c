@@ -29,6 +29,7 @@
 enum { DENSE_PAGES = 16, REFUSALS = 4 };
 /* Released beyond what is over the limit, so that not every allocation has to. */
 #define HEADROOM_BYTES PA_MIB
+#define HEADERS_BYTES (512 * PA_KIB) /* given back at a time, some hundred calls */
 
 /* ---- Method ---- */
 
@@ -143,6 +144,28 @@ static void put_back(pa_heap *h, const run *r, pa_vm_given given, pa_release_rea
     pa_lock_release(&h->lock);
 }
 
+bool pa_release_inside(pa_heap *h, uintptr_t base, size_t nbytes, pa_release_reason reason)
+{
+    pa_release *all = &h->release;
+    pa_vm_given given = PA_VM_REFUSED;
+    if (pa_release_get_method(h) == PA_RELEASE_LAZILY)
+        given = pa_vm_release_lazily((void *)base, nbytes);
+    else if (pa_vm_release((void *)base, nbytes))
+        given = PA_VM_ZEROED;
+    pa_lock_acquire(&h->lock);
+    all->calls++;
+    if (given == PA_VM_LAZY)
+        note_lazy_locked(all, base, nbytes);
+    if (given == PA_VM_REFUSED) {
+        all->refusals++;
+    } else {
+        all->bytes[reason] += nbytes;
+        h->released_bytes_total += nbytes;
+    }
+    pa_lock_release(&h->lock);
+    return given != PA_VM_REFUSED;
+}
+
 /* One walk from the top down over runs of min_pages or more; a refused run is not tried again in it. */
 static size_t release_from_top(pa_heap *h, size_t goal_bytes, size_t min_pages, pa_release_reason reason,
                                size_t *metadata_bytes)
@@ -201,13 +224,27 @@ size_t pa_release_pages(pa_heap *h, size_t goal_bytes, pa_release_reason reason)
     return heap_bytes;
 }
 
+size_t pa_release_headers(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    uint64_t inuse = h->span_headers.inuse_count, dead = h->span_headers.total_count - inuse;
+    pa_lock_release(&h->lock);
+    if (dead <= inuse || dead * sizeof(pa_span) < PA_DECAY_LEAST_BYTES)
+        return 0;
+    size_t nbytes = pa_fixalloc_release(&h->span_headers, &h->lock, HEADERS_BYTES);
+    pa_lock_acquire(&h->lock);
+    h->release.metadata_bytes += nbytes;
+    pa_lock_release(&h->lock);
+    return nbytes;
+}
+
 size_t pa_release_all(pa_heap *h)
 {
     uint64_t begin_ns = pa_trace_begin();
     size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
-    metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock);
-    metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock);
-    metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock);
+    metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock, SIZE_MAX);
+    metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock, SIZE_MAX);
+    metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock, SIZE_MAX);
     pa_lock_acquire(&h->lock);
     h->release.metadata_bytes += metadata_bytes;
     pa_lock_release(&h->lock);
@@ -232,7 +269,8 @@ uint64_t pa_limit_get(const pa_heap *h)
 uint64_t pa_limit_backed_bytes_locked(const pa_heap *h)
 {
     return ((h->pages.grown_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT) + h->pages.metadata_bytes +
-           h->side_bytes + pa_racy_load(&h->offheap.sys_bytes);
+           h->side_bytes + pa_racy_load(&h->offheap.sys_bytes) -
+           atomic_load_explicit(&h->hollow_bytes, memory_order_relaxed);
 }
 
 uint64_t pa_limit_above_goal_locked(const pa_heap *h)

@@ -55,6 +55,12 @@ typedef struct pa_release {
  * is left; madvise runs without mheap's lock. Returns the bytes released. Something must keep fork out meanwhile:
  * the caller holds a slow-path lock or the decay lock, or is inside (world/stw.h). */
 size_t pa_release_pages(struct pa_heap *h, size_t goal_bytes, pa_release_reason reason);
+/* Gives OS pages that the caller has back, and counts them. False: refused. Takes mheap's lock for a moment; fork as
+ * above. */
+bool pa_release_inside(struct pa_heap *h, uintptr_t base, size_t nbytes, pa_release_reason reason);
+/* Headers of dead spans, where they are more than those in use and worth a call, at most so many bytes at a time.
+ * Returns the bytes given back; fork as above. */
+size_t pa_release_headers(struct pa_heap *h);
 /* Because somebody asked: all free pages, and what metadata holds of dead spans and records. Returns the bytes of both,
  * but not of side tables. As above. */
 size_t pa_release_all(struct pa_heap *h);

@@ -59,7 +59,8 @@ uint32_t pa_span_count_remote(const pa_span *s)
 
 bool pa_span_abandon(pa_span *s, pa_mcache *c)
 {
-    PA_ASSERT(s->free == NULL && s->tail >= s->limit);
+    PA_ASSERT(s->free == NULL && s->tail >= s->limit && (s->aside | s->hollow) == 0);
+    s->idle_since = 0;
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     PA_YIELD(ABANDON_OWNER_CLEARED);
     uintptr_t expected = 0;

@@ -4,7 +4,8 @@
  *
  * Explicit: blocks are "carved" from the never-used tail a few KiB at a time, so that a span's pages
  * become resident only as they are used; carved free blocks form an intrusive list in address order.
- * Invariant: carved == free + remote + live (less the bias of a current span), see heap/check.c.
+ * Invariant: carved == free + live (less the bias of a current span; those on remote are live) + those off the list
+ * (heap/hollow.h), see heap/check.c.
  * Managed: rows of free elements are found by counting trailing zeros and ones in 64 inverted allocation bits
  * (Go: runtime/mcache.go, nextFreeIndex in runtime/mbitmap.go, finds one element at a time).
  */
@@ -14,13 +15,17 @@
 
 #include "base/bits.h"
 
-enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3 }; /* an eighth of the span, at least 4 KiB */
+/* An eighth of the span, at least 4 KiB; no more than that of larger blocks, each of which would have a page of its own
+ * touched for its link. */
+enum { CARVE_MIN_BYTES = 4096, CARVE_SHIFT = 3, CARVE_BATCH_MAX_BYTES = 1024 };
 
 const pa_span pa_empty_span = {.magic = 1};
 
 void pa_span_format_explicit(pa_span *s, unsigned size_class)
 {
     s->lap = 0;
+    s->aside = s->hollow = 0;
+    s->thin_seen = s->idle_since = 0;
     size_t size = pa_class_object_bytes[size_class];
     s->free = NULL;
     pa_owner_set(&s->live, 0);
@@ -67,7 +72,7 @@ bool pa_span_carve(pa_span *s)
         return false;
     size_t size = pa_class_object_bytes[s->size_class];
     size_t step = pa_span_bytes(s) >> CARVE_SHIFT;
-    if (step < CARVE_MIN_BYTES)
+    if (step < CARVE_MIN_BYTES || size > CARVE_BATCH_MAX_BYTES)
         step = CARVE_MIN_BYTES;
     uintptr_t first = s->tail;
     uintptr_t end = first + (size >= step ? size : step / size * size);

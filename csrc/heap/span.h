@@ -55,14 +55,17 @@ typedef struct PA_ALIGNED(64) pa_span {
     uintptr_t tail;             /* start of the never-carved part. Read racily by diagnoses */
     union {
         uint32_t layout;        /* managed: pa_layout of every object; by the P that has the span */
-        uint32_t live;          /* explicit: blocks not on `free` and not in the tail, + 1 while current, so that
-                                   reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
+        uint32_t live;          /* explicit: blocks not on `free`, not out and not in the tail, + 1 while current,
+                                   so that reaching 0 means "empty and not in use" (mcache.h). Read racily by walks */
     };
     uint32_t bump_end;          /* managed: low half of the address where the window ends; windows are short */
     uint8_t listed;             /* on an mcentral list (pa_span_listed); under that list's lock, read racily */
     uint8_t needs_zero;         /* pages may hold old data */
     uint32_t lap;               /* explicit: in which heap/idle.c saw it last; under the owner's `slow` */
     struct pa_span *next, *prev; /* list of the owner or of mcentral, or the bin */
+    /* Explicit, small: OS pages of free blocks that nobody gets, a bit each (heap/hollow.h): still backed, and given
+     * back. By the owner in its slow paths or, under its `slow`, by who flushes it. */
+    uint64_t aside, hollow;
 
     /* ---- Line 2: who and what; written by who owns the pages when the span changes hands or use. Freers read it
      * plainly: the block that they hold keeps it as it is. Walks read base, npages and size_class relaxed,
@@ -80,6 +83,9 @@ typedef struct PA_ALIGNED(64) pa_span {
     uint8_t kind;               /* pa_span_kind */
     uint8_t bin;                /* pa_bin_of(npages) while it is at most 512 pages */
     uint32_t pins;              /* explicit: registered root ranges in its blocks; under the roots' lock, read racily */
+    /* For heap/thin.c, by whoever may write the masks above: when it looked last, since when nothing was allocated here
+     * (0: something may have been since it looked), on its clock; and `live` when it last took blocks off. */
+    uint32_t thin_seen, idle_since, thin_live;
 
     /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */
@@ -167,8 +173,8 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class);
 /* Formats a span as one block of no owner. Caller owns the span. */
 void pa_span_format_large(pa_span *s);
 
-/* Moves an eighth of the span, at least 4 KiB or one block, from the tail to `free`. False when the tail is
- * used up.
+/* Moves an eighth of the span, at least 4 KiB or one block (of blocks over 1 KiB no more than that), from the tail to
+ * `free`. False when the tail is used up.
  * Caller owns the span; precondition: s->free == NULL. */
 bool pa_span_carve(pa_span *s);
 

@@ -318,6 +318,7 @@ typedef struct pa_mem_stats {
     uint64_t explicit_alloc;    /* of heap_alloc: live blocks of the malloc family */
     uint64_t explicit_objects;  /* of heap_objects, count */
     uint64_t explicit_cached;   /* of heap_inuse: empty spans kept by threads for reuse */
+    uint64_t explicit_hollow;   /* of heap_inuse: free blocks' memory, given back to the operating system */
     uint64_t mspan_inuse;       /* span headers in use */
     uint64_t mspan_sys;
     uint64_t mcache_inuse;      /* thread caches in use */

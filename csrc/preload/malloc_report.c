@@ -18,7 +18,7 @@
 /* Bytes of heap that memory stands behind. */
 static uint64_t backed_bytes(const pa_mem_stats *s)
 {
-    return s->heap_sys - s->heap_released;
+    return s->heap_sys - s->heap_released - s->explicit_hollow;
 }
 
 PA_EXPORT struct mallinfo2 mallinfo2(void)

@@ -144,12 +144,13 @@ static void free_by_page(pa_fixalloc *f, void *object)
     push(p->inuse_count ? &f->some : &f->idle, p);
 }
 
-size_t pa_fixalloc_release(pa_fixalloc *f, pa_lock *lock)
+size_t pa_fixalloc_release(pa_fixalloc *f, pa_lock *lock, size_t most_bytes)
 {
     size_t released_bytes = 0, os_page = pa_vm_page_size_bytes();
     bool ok = true;
     pa_lock_acquire(lock);
-    for (pa_fixpage *p; ok && (p = f->idle) != NULL; released_bytes += ok ? os_page : 0) {
+    for (pa_fixpage *p; ok && released_bytes < most_bytes && (p = f->idle) != NULL;
+         released_bytes += ok ? os_page : 0) {
         take_out(&f->idle, p);
         pa_lock_release(lock);
         ok = pa_vm_release(p->base, os_page);

@@ -44,8 +44,8 @@ typedef struct pa_fixalloc {
  * the OS refuses. */
 void *pa_fixalloc_alloc_locked(pa_fixalloc *f, pa_offheap *o);
 void pa_fixalloc_free_locked(pa_fixalloc *f, void *object);
-/* Gives wholly free pages back to the OS with lock, which guards f, dropped meanwhile; how many bytes. Caller keeps
- * fork out. A late reader of a dead object sees zeros. */
-size_t pa_fixalloc_release(pa_fixalloc *f, pa_lock *lock);
+/* Gives wholly free pages back to the OS, until most_bytes are, with lock, which guards f, dropped meanwhile; how many
+ * bytes. Caller keeps fork out. A late reader of a dead object sees zeros. */
+size_t pa_fixalloc_release(pa_fixalloc *f, pa_lock *lock, size_t most_bytes);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -67,7 +68,7 @@ size_t pa_vm_page_size_bytes(void)
     static _Atomic size_t cached;
     size_t n = atomic_load_explicit(&cached, memory_order_relaxed);
     if (n == 0) {
-        n = (size_t)sysconf(_SC_PAGESIZE);
+        n = (size_t)getauxval(AT_PAGESZ); /* sysconf's jump table would bring 64 KiB of the C library's constants in */
         atomic_store_explicit(&cached, n, memory_order_relaxed);
     }
     return n;

@@ -8,7 +8,7 @@
  *
  * The child has one thread.  It never follows a vanished thread's lists: it walks the page table of every
  * arena instead, takes each explicit span that is not its own, rebuilds the live count as
- * carved - free - remote (bounded and checked) and lists, abandons or frees the span.  Page stocks are
+ * carved - free - remote - off the list (bounded and checked) and lists, abandons or frees the span.  Page stocks are
  * flushed from the vanished Ps; a stock is changed under the P's slow-path lock only.
  *
  * What cannot be known is a block that a vanished thread had popped and not yet returned to its caller:
@@ -18,6 +18,7 @@
 
 #include "base/assert.h"
 #include "base/poison.h"
+#include "heap/hollow.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "sys/trace.h"
@@ -107,12 +108,12 @@ static void rehome(pa_heap *h, pa_span *s)
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
     uintptr_t remote = atomic_load_explicit(&s->remote, memory_order_relaxed) & ~PA_REMOTE_UNOWNED;
     atomic_store_explicit(&s->remote, remote, memory_order_relaxed);
-    s->live = carved - list_length(s, (uintptr_t)s->free, carved);
+    s->live = carved - list_length(s, (uintptr_t)s->free, carved) - pa_span_count_out(s);
     pa_span_collect_remote(s);
     s->next = s->prev = NULL;
     if (s->live == 0)
         pa_mheap_free_span(h, s);
-    else if (s->free == NULL && s->tail >= s->limit)
+    else if (s->free == NULL && s->tail >= s->limit && !pa_span_has_out(s))
         atomic_store_explicit(&s->remote, PA_REMOTE_UNOWNED, memory_order_relaxed);
     else
         pa_mcentral_put(h, s);

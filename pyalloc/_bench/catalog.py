@@ -130,7 +130,7 @@ def _kernels() -> List[Workload]:
 
 def dropin() -> List[Workload]:
     """What the drop-in bars measure beside all tests: growth by doubling, bursts that leave survivors, threads."""
-    many = {"threads": 64}
+    many = {"threads": 64, "locks": 1}
     return [
         Workload("growth-256m", "growth", {"size": 64 * KIB, "size-max": 256 * MIB, "live": 1, "order": "double"}, 26,
                  "one array doubling from 64 KiB to 256 MiB, twice"),

@@ -149,6 +149,12 @@ def burst_and_release():
     pyalloc.free_os_memory()
 
 
+def leave_holes_and_release():
+    kept = [empty(20_000) for _ in range(100)][::3]
+    pyalloc.free_os_memory()
+    return kept
+
+
 def release_lazily():
     pyalloc.set_madvdontneed(False)
     burst_and_release()
@@ -282,6 +288,7 @@ MOVES = {
     "/pyalloc/explicit/live:bytes": (lambda: empty(MIB), UP),
     "/pyalloc/explicit/live:objects": (lambda: empty(MIB), UP),
     "/pyalloc/explicit/cached:bytes": (lambda: empty(MIB).free(), UP),
+    "/pyalloc/explicit/hollow:bytes": (leave_holes_and_release, UP),
     "/pyalloc/managed/inuse:bytes": (lambda: pyalloc.managed_bytes(MIB), UP),
     "/pyalloc/handles:handles": (Pair, UP),
     "/pyalloc/weak-handles:handles": (lambda: weakly(Pair()), UP),

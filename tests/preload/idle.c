@@ -1,7 +1,7 @@
 /* idle.c - a burst of blocks, most of them freed, and then what happens to resident memory, signals and threads.
  *
  *     idle ticks|still|fork|signals|early|off|shrink|refused|sleepers-trim|sleepers-ticks|sleepers-still
- *          |exit-last|exit-first
+ *          |exit-last|exit-first|holes-trim|holes-ticks
  *
  * ticks: slow paths are called now and then. still: nothing is called. fork: a child does the same again.
  * off: nothing is released, with ticks as above.
@@ -11,6 +11,8 @@
  * spans without an owner. last: it frees the rest while our thread sleeps, in calls that give no span back, and exits.
  * sleepers: the burst is that of threads that free it, or whose blocks others free, and then sleep for ever; memory
  * comes back by malloc_trim, by slow paths of the main thread, or by the background thread.
+ * holes: every tenth block of the burst survives, so that no run of them empties; memory of the others comes back by
+ * malloc_trim or by ticks, the survivors keep their bytes, and the others' places are used again.
  * Prints "ok"; a wrong answer is one line and exit code 1. Waits have deadlines.
  */
 #include <dirent.h>
@@ -128,6 +130,40 @@ static void wait_for_release(int tick)
         if (tick)
             free(malloc(9 * MIB));
     }
+}
+
+static void require_survivors(void)
+{
+    for (int i = 0; i < BLOCKS; i += BLOCKS / KEPT)
+        for (int k = 0; k < BLOCK_BYTES; k++)
+            REQUIRE(blocks[i][k] == (char)i);
+}
+
+static void holes(const char *how)
+{
+    long start = rss(), limit = start + (long)KEPT * BLOCK_BYTES / 10 * 13 + 2L * MIB, size, before, unused;
+    for (int i = 0; i < BLOCKS; i++)
+        memset(blocks[i] = malloc(BLOCK_BYTES), i, BLOCK_BYTES);
+    for (int i = 0; i < BLOCKS; i++)
+        if (i % (BLOCKS / KEPT) != 0)
+            free(blocks[i]);
+    REQUIRE(rss() > start + 90L * MIB);
+    if (strcmp(how, "trim") == 0)
+        REQUIRE(malloc_trim(0) == 1 && rss() <= limit);
+    for (double deadline = now() + 20; rss() > limit; nap()) {
+        void *p = NULL;
+        REQUIRE(now() < deadline);
+        REQUIRE(posix_memalign(&p, 64 << 10, 64 << 10) == 0); /* a slow path */
+        free(p);
+    }
+    require_survivors();
+    sizes(&before, &unused);
+    for (int i = 0; i < BLOCKS; i++)
+        if (i % (BLOCKS / KEPT) != 0)
+            memset(blocks[i] = malloc(BLOCK_BYTES), i, BLOCK_BYTES);
+    sizes(&size, &unused);
+    REQUIRE(size == before); /* address space of the first time was enough */
+    require_survivors();
 }
 
 /* No wake-ups for more than two intervals of release. */
@@ -309,6 +345,11 @@ int main(int argc, char **argv)
     }
     if (strcmp(which, "shrink") == 0 || strcmp(which, "refused") == 0) {
         strcmp(which, "shrink") == 0 ? shrink() : refused();
+        puts("ok");
+        return 0;
+    }
+    if (strncmp(which, "holes-", 6) == 0) {
+        holes(which + 6);
         puts("ok");
         return 0;
     }

@@ -32,6 +32,11 @@ def test_sleeping_threads_are_flushed_by_the_background_thread(program, preloade
     check(preloaded([program, "sleepers-still"], env={"PYALLOC_DECAY_MS": "100", "PYALLOC_BACKGROUND": "1"}))
 
 
+@pytest.mark.parametrize("how", ["trim", "ticks"])
+def test_memory_between_survivors_goes_back(program, preloaded, how):
+    check(preloaded([program, f"holes-{how}"]))
+
+
 def test_small_programs_get_no_thread(program, preloaded):
     check(preloaded([program, "early"], env={"PYALLOC_BACKGROUND": "1"}))
 
