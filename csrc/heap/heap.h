@@ -75,6 +75,8 @@ typedef struct pa_heap {
 
 /* Maps the first arena and reserves the tables. False when the OS refuses: may be tried again. */
 bool pa_heap_init_locked(pa_heap *h);
+/* Ranks are read by checked builds and lock statistics only; without them the lists' pages stay untouched. */
+void pa_heap_rank_central_locks(pa_heap *h);
 /* Free or backed pages became more: tells who wants to know (pa_decay.notify_due). mheap's lock held. */
 void pa_heap_notice_idle_locked(pa_heap *h);
 

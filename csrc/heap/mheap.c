@@ -111,16 +111,21 @@ static bool grow_locked(pa_heap *h, size_t npages)
     return false;
 }
 
+void pa_heap_rank_central_locks(pa_heap *h)
+{
+    for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+            h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
+}
+
 bool pa_heap_init_locked(pa_heap *h)
 {
     if (h->initialised)
         return true;
     h->lock.rank = PA_RANK_MHEAP;
     h->offheap.lock.rank = PA_RANK_OFFHEAP;
-    if (PA_ASSERT_LEVEL >= 1) /* ranks are read by checked builds only; leave the pages untouched otherwise */
-        for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
-            for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
-                h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_heap_rank_central_locks(h);
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
     h->span_headers.by_page = true;
