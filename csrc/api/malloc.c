@@ -22,6 +22,8 @@
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
 
 /* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
+enum { ROOM_PART = 4, ROOM_LEAST_BYTES = 256, ROOM_MOST_BYTES = 1 << 20 };
+
 enum { MOVE_LEAST_BYTES = 8 << 20, MOVE_PIECE_BYTES = 4 << 20 };
 
 static void *out_of_memory(void)
@@ -435,6 +437,14 @@ static void *copy_and_release(pa_span *s, size_t nbytes)
     return to;
 }
 
+/* What to ask for when a block of `usable` bytes must move to grow to nbytes. Who grows a block by small steps does so
+ * again: a quarter of room makes the number of copies logarithmic, whatever the steps. */
+static size_t room_to_grow(size_t usable, size_t nbytes)
+{
+    size_t roomy = usable + usable / ROOM_PART;
+    return usable >= ROOM_LEAST_BYTES && usable <= ROOM_MOST_BYTES && nbytes < roomy ? roomy : nbytes;
+}
+
 PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
 {
     if (!p)
@@ -456,7 +466,9 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
     if (nbytes > usable && usable >= MOVE_LEAST_BYTES && pa_vm_page_size_bytes() <= PA_PAGE_BYTES)
         return copy_and_release(s, nbytes);
     int saved_errno = errno;
-    void *moved = malloc_inline(nbytes);
+    void *moved = malloc_inline(nbytes > usable ? room_to_grow(usable, nbytes) : nbytes);
+    if (!moved && nbytes > usable)
+        moved = malloc_inline(nbytes);
     if (!moved) {
         if (nbytes > usable)
             return NULL;

@@ -27,6 +27,7 @@ enum {
     TICK_CALLS = 512,     /* slow calls between two walks over all partial spans */
     TICK_CENTRAL_SPANS = 8,
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
+    TRADE_MOST = 4,       /* times what is wanted now, in one run */
 };
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
@@ -295,13 +296,16 @@ static void retire_empty_currents(pa_mcache *c)
             pa_bins_put_empty_locked(c, take_current(c, k));
 }
 
-/* Before memory is touched for the first time, what this thread keeps idle is reused: empty current spans of
- * other classes, and the bins' other sizes, which the heap joins and hands out lowest address first. */
-static void give_up_idle(pa_mcache *c, size_t npages)
+/* Before the heap is asked, what this thread keeps idle is reused: the bins' other sizes, cut or joined, and empty
+ * current spans of other classes. */
+static pa_span *reuse_idle(pa_mcache *c, size_t npages, size_t max_pages)
 {
+    pa_owner_add(&c->bin_wants, 1);
+    pa_span *s = pa_bins_make_locked(c, npages, max_pages);
+    if (s)
+        return s;
     retire_empty_currents(c);
-    if ((size_t)pa_bins_pages(c) >= npages)
-        pa_bins_drain_locked(c, 0);
+    return pa_bins_make_locked(c, npages, max_pages);
 }
 
 /* Out of memory: whatever we or nobody holds may be what is missing. */
@@ -321,9 +325,11 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     pa_span *s = pa_bins_take(c, run_pages, cap_pages);
     if (!s && run_pages > table_pages)
         s = pa_bins_take(c, table_pages, run_pages);
+    if (!s)
+        s = reuse_idle(c, run_pages, cap_pages);
     if (!s) {
-        pa_owner_add(&c->bin_wants, 1);
-        give_up_idle(c, run_pages);
+        if ((size_t)pa_bins_pages(c) >= run_pages)
+            pa_bins_drain_locked(c, 0);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
     if (!s) {
@@ -414,6 +420,30 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 /* ---- Large spans ---- */
 
+/* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they cost
+ * is touching them. */
+static bool is_made_here(size_t npages, size_t align_pages)
+{
+    return npages <= PA_BIN_MAKE_PAGES && align_pages == 1;
+}
+
+/* From the heap. A thread that has pages enough, but not in a row, gives them back for as many that are: the heap joins
+ * them with its own, and what is not wanted now serves the next sizes. */
+static pa_span *trade_for_large(pa_mcache *c, size_t npages, size_t align_pages)
+{
+    size_t idle_pages = (size_t)pa_bins_pages(c), ask_pages = npages;
+    if (idle_pages >= npages && is_made_here(npages, align_pages))
+        ask_pages = idle_pages < TRADE_MOST * npages ? idle_pages : TRADE_MOST * npages;
+    pa_span *idle = idle_pages >= npages ? pa_bins_empty_locked(c, 0) : NULL;
+    pa_span *s = pa_mheap_trade(c->heap, &c->stock, idle, ask_pages, align_pages);
+    if (!s)
+        return NULL;
+    pa_span_format_large(s);
+    if (ask_pages > npages)
+        pa_bins_keep_rest_locked(c, s, npages);
+    return s;
+}
+
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
     if (align_pages == 1 && pa_mcache_enter(c)) {
@@ -424,16 +454,16 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     }
     pa_decay_notify(&c->heap->decay);
     pa_mcache_enter_slow(c);
-    pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
-    give_up_idle(c, npages);
-    pa_span *s = pa_mheap_alloc_span(c->heap, npages, align_pages);
+    pa_span *s = is_made_here(npages, align_pages) ? reuse_idle(c, npages, npages + npages / 8) : NULL;
+    if (!s)
+        s = trade_for_large(c, npages, align_pages);
     if (!s) {
         give_up_all(c);
         s = pa_mheap_alloc_span(c->heap, npages, align_pages);
+        if (s)
+            pa_span_format_large(s);
     }
-    if (s)
-        pa_span_format_large(s);
     pa_lock_release(&c->slow);
     return s;
 }

@@ -25,6 +25,9 @@ enum {
     PA_BIN_CAP_FIRST_PAGES = 128,
     PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,
 
+    /* Spans up to this are cut from and joined of other binned ones. */
+    PA_BIN_MAKE_PAGES = 128,
+
     PA_OUTBOX_SLOTS = 64,
 
     /* A class takes so many blocks, up to this size, from others before it gets a span and a page of its own. */
