@@ -233,6 +233,7 @@ static void read_collector_racy(const objects *o, pa_snapshot *out)
     for (unsigned kind = 0; kind < PA_SPAN_KINDS; kind++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             out->central_lock_acquisitions += pa_racy_load(&h->central[kind][c].lock.acquisitions);
+    out->central_lock_acquisitions += pa_racy_load(&h->leavings.lock.acquisitions);
     out->cleanups_queued = pa_racy_load(&h->specials.queued_total);
     out->gc.total_alloc_bytes = o->managed_alloc_bytes;
     out->managed_live_bytes = o->managed_alloc_bytes - o->managed_freed_bytes;

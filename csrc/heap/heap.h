@@ -8,6 +8,7 @@
 #include "heap/arena.h"
 #include "heap/decay.h"
 #include "heap/idle.h"
+#include "heap/leavings.h"
 #include "heap/release.h"
 #include "heap/spanlist.h"
 #include "pages/pagealloc.h"
@@ -70,6 +71,7 @@ typedef struct pa_heap {
      * leaves a span to others doesn't touch the lists' pages: a stale value costs a look or a span. */
     _Atomic uint32_t listed_explicit;
     pa_specials specials;
+    pa_leavings leavings;       /* of threads that have exited */
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;
 

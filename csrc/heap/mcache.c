@@ -19,6 +19,7 @@
 
 #include "base/yield.h"
 #include "heap/bins.h"
+#include "heap/leavings.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "sys/clock.h"
@@ -229,6 +230,7 @@ size_t pa_mcache_release_to_os(pa_mcache *c)
     pa_mcache_enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
+    pa_leavings_list(c->heap, true);
     pa_mcentral_collect_all(c->heap);
     size_t released_bytes = pa_release_all(c->heap);
     pa_lock_release(&c->slow);
@@ -312,6 +314,7 @@ static pa_span *reuse_idle(pa_mcache *c, size_t npages, size_t max_pages)
 static void give_up_all(pa_mcache *c)
 {
     trim(c);
+    pa_leavings_list(c->heap, true);
     pa_mcentral_collect_all(c->heap);
 }
 
@@ -384,6 +387,10 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     pa_spanlist *partial = &c->partial[size_class];
     collect_partial(c, size_class, 2);
     s = pa_spanlist_pop_front(partial);
+    if (!s) {
+        pa_leavings_take(c->heap, c, size_class);
+        s = pa_spanlist_pop_front(partial);
+    }
     if (!s)
         s = pa_mcentral_take(c->heap, size_class, c);
     if (!s) {
@@ -499,46 +506,70 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 
 /* ---- The end of a thread ---- */
 
-/* Owned and on no list: to the heap, to mcentral, or abandoned. */
-static void let_go(pa_mcache *c, pa_span *s)
+/* Was current: partial, or abandoned when it is full, or empty and so in the bins. */
+static void settle(pa_mcache *c, pa_span *s)
 {
     pa_span_collect_remote(s);
     while (s->free == NULL && s->tail >= s->limit)
         if (pa_span_abandon(s, c))
             return;
     if (s->live == 0)
-        pa_mheap_free_span(c->heap, s);
+        pa_bins_put_empty_locked(c, s);
     else
-        pa_mcentral_put(c->heap, s);
+        pa_spanlist_push_back(&c->partial[s->size_class], s);
 }
 
-static void release_all(pa_mcache *c)
+/* All but partial spans, collected, goes back. */
+static void clear_out_locked(pa_mcache *c)
 {
-    pa_mcache_enter_slow(c);
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
         if (s)
-            let_go(c, s);
-        while ((s = pa_spanlist_pop_front(&c->partial[k])) != NULL)
-            let_go(c, s);
+            settle(c, s);
         c->run_level[k] = c->borrowed[k] = 0;
     }
+    collect_all_partial(c);
     pa_bins_drain_locked(c, 0);
     c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
+}
+
+static void list_partial_locked(pa_mcache *c)
+{
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        pa_mcentral_put_list(c->heap, k, &c->partial[k]);
+}
+
+/* leave: partial spans together to whoever comes next. */
+static void release_all(pa_mcache *c, bool leave)
+{
+    pa_mcache_enter_slow(c);
+    clear_out_locked(c);
+    if (!leave || !pa_leavings_add(c->heap, c))
+        list_partial_locked(c);
     pa_idle_note(&c->heap->idle); /* the spans that were listed */
     __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
     pa_lock_release(&c->slow);
 }
 
-void pa_mcache_release_all(pa_mcache *c)
+static void release_and_notify(pa_mcache *c, bool leave)
 {
-    PA_YIELD(EXIT_BEFORE_RELEASE);
-    release_all(c);
+    release_all(c, leave);
     if (PA_LIKELY(!atomic_load_explicit(&c->heap->decay.notify_due, memory_order_relaxed)))
         return;
     pa_decay_notify(&c->heap->decay); /* may start a thread, which allocates from c: once more */
-    release_all(c);
+    release_all(c, leave);
+}
+
+void pa_mcache_release_all(pa_mcache *c)
+{
+    release_and_notify(c, false);
+}
+
+void pa_mcache_move_out(pa_mcache *c)
+{
+    PA_YIELD(EXIT_BEFORE_RELEASE);
+    release_and_notify(c, true);
 }

@@ -113,6 +113,7 @@ static bool grow_locked(pa_heap *h, size_t npages)
 
 void pa_heap_rank_central_locks(pa_heap *h)
 {
+    h->leavings.lock.rank = PA_RANK_MCENTRAL;
     for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
