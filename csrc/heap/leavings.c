@@ -106,19 +106,21 @@ void pa_leavings_take(pa_heap *h, pa_mcache *c, unsigned size_class)
 static bool list_some(pa_heap *h, unsigned size_class, bool at_once)
 {
     pa_leavings *l = &h->leavings;
-    pa_span *s = NULL;
+    pa_spanlist some = {0};
+    pa_span *s;
     pa_lock_acquire(&l->lock);
     for (int i = 0; i < LIST_SPANS && (at_once || l->seen[size_class].first); i++) {
         if (!(s = unlink_oldest_locked(l, size_class)))
             break;
-        pa_mcentral_put(h, s);
+        pa_spanlist_push_back(&some, s);
     }
-    bool more = s && (at_once || l->seen[size_class].first);
+    bool more = at_once ? l->count_of[size_class] != 0 : l->seen[size_class].first != NULL;
     if (!more && !at_once) {
         l->seen[size_class] = l->fresh[size_class];
         l->fresh[size_class] = (pa_spanlist){0};
     }
     pa_lock_release(&l->lock);
+    pa_mcentral_put_list(h, size_class, &some);
     return more;
 }
 

@@ -12,7 +12,7 @@
 struct pa_heap;
 
 typedef struct pa_leavings {
-    pa_lock lock;               /* rank MCENTRAL; lies before those of mcentral */
+    pa_lock lock;               /* rank MCENTRAL; never held together with one of mcentral, but by fork */
     /* By class, oldest first: since the last look of heap/idle.c, and from before. Under lock, counts of both, too */
     pa_spanlist fresh[PA_SIZE_CLASSES], seen[PA_SIZE_CLASSES];
     uint32_t count_of[PA_SIZE_CLASSES];
@@ -27,7 +27,7 @@ bool pa_leavings_add(struct pa_heap *h, pa_mcache *c);
  * then, collected; those that became empty are in its bins. Nothing happens where there is none of the class. */
 void pa_leavings_take(struct pa_heap *h, pa_mcache *c, unsigned size_class);
 /* Lists in mcentral what was here at the last call already, or all at once. The caller holds a slow-path lock or the
- * decay lock, which keeps fork out, or needs no fork to be kept out. */
+ * decay lock: on their way spans are on no list, so fork must be kept out. */
 void pa_leavings_list(struct pa_heap *h, bool at_once);
 /* A fork child: all spans are listed another way. */
 void pa_leavings_reset_child(struct pa_heap *h);

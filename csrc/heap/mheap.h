@@ -5,13 +5,14 @@
 #include "heap/heap.h"
 #include "pages/pagecache.h"
 
-enum { PA_SPARE_HEADERS = 8 };
+/* Span headers that a visit fills up to, and room for those of spans that were joined (heap/pieces.h). */
+enum { PA_SPARE_HEADERS = 8, PA_MOST_HEADERS = 32 };
 
 /* What a thread keeps so that small page runs need no lock. Owned by one mcache. */
 typedef struct pa_page_stock {
     pa_pagecache cache;
     uint32_t header_count;
-    pa_span *headers[PA_SPARE_HEADERS];
+    pa_span *headers[PA_MOST_HEADERS];
 } pa_page_stock;
 
 /* A span of npages (>= 1), state MANUAL, in the page table, not formatted. align_pages is a power of

@@ -30,7 +30,7 @@ pa_span *pa_span_cut(pa_heap *h, pa_page_stock *stock, pa_span *s, size_t npages
 bool pa_span_join(pa_heap *h, pa_page_stock *stock, pa_span *low, pa_span *high)
 {
     PA_ASSERT(low->base + pa_span_bytes(low) == high->base && pa_span_state_racy(high) == PA_SPAN_CACHED);
-    if (stock->header_count == PA_SPARE_HEADERS)
+    if (stock->header_count == PA_MOST_HEADERS)
         return false;
     pa_owner_set(&high->tail, 0);
     pa_span_set_state(high, PA_SPAN_DEAD);
