@@ -23,10 +23,10 @@ const char *pa_lockstat_read(unsigned rank, pa_lockstat *out);
 
 /* For lock.c. Now; 0 when statistics are off. */
 uint64_t pa_lockstat_now_ns(void);
-/* The part of a lock's word that says when it was taken; never 0. */
+/* The part of a lock's word that says when it was taken. One time in 2^30 it is 0, and that hold is not counted. */
 PA_INLINE uint32_t pa_lockstat_mark(uint64_t now_ns)
 {
-    return (uint32_t)(now_ns >> 2 | 1) << PA_LOCK_MARK_SHIFT;
+    return (uint32_t)(now_ns >> 2) << PA_LOCK_MARK_SHIFT;
 }
 void pa_lockstat_taken(unsigned rank, uint64_t from_ns, uint64_t taken_ns, bool waited);
 /* A lock that was taken at `mark` is free again. */

@@ -29,6 +29,7 @@ RUNS = {
     "laps": {"plain": [], "asan": [], "tsan": []},
     "relay": {"plain": ["5000", "10", "4"], "asan": ["1500", "5", "3"], "tsan": ["1000", "4", "3"]},
     "pieces": {"plain": ["6000", "4"], "asan": ["1000", "3"], "tsan": ["600", "3"]},
+    "lockstat": {"plain": ["40000", "4"], "asan": ["5000", "3"], "tsan": ["3000", "3"]},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
     "snapshots": {"asan": ["1500", "3"], "tsan": ["600", "3"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
