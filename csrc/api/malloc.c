@@ -22,7 +22,8 @@
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
 
 /* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
-enum { ROOM_PART = 4, ROOM_LEAST_BYTES = 256, ROOM_MOST_BYTES = 1 << 20 };
+/* realloc of a block of these sizes that must move: it gets at least a quarter of room. */
+enum { ROOM_PART = 4, ROOM_LEAST_BYTES = 512, ROOM_MOST_BYTES = 1 << 20 };
 
 enum { MOVE_LEAST_BYTES = 8 << 20, MOVE_PIECE_BYTES = 4 << 20 };
 

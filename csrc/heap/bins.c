@@ -161,10 +161,10 @@ static void join_all(pa_mcache *c)
 
 pa_span *pa_bins_make_locked(pa_mcache *c, size_t npages, size_t max_pages)
 {
-    if (npages > PA_BIN_MAX_PAGES)
+    if (npages > PA_BIN_MAX_PAGES || (size_t)pa_bins_pages(c) < npages)
         return NULL;
     pa_span *s = cut(c, npages, max_pages);
-    if (s || (size_t)pa_bins_pages(c) < npages)
+    if (s)
         return s;
     join_all(c);
     return cut(c, npages, max_pages);

@@ -27,11 +27,21 @@ enum {
     LIST_SPANS = 64,  /* moved to mcentral under one hold of the lock */
 };
 
+static bool has_partial(const pa_mcache *c)
+{
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        if (c->partial[k].first)
+            return true;
+    return false;
+}
+
 bool pa_leavings_add(pa_heap *h, pa_mcache *c)
 {
     pa_leavings *l = &h->leavings;
     if (pa_the_options.decay_ms == 0 || l->refused) /* nobody would look */
         return false;
+    if (!has_partial(c))
+        return true;
     pa_lock_acquire(&l->lock);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         for (pa_span *s; (s = pa_spanlist_pop_front(&c->partial[k])) != NULL;) {

@@ -30,6 +30,7 @@ enum {
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
     TRADE_MOST = 4,       /* times what is wanted now, in one run */
 };
+_Static_assert(TRADE_MOST * PA_BIN_MAKE_PAGES <= PA_BIN_MAX_PAGES, "what is not wanted now fits a bin");
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
@@ -302,7 +303,6 @@ static void retire_empty_currents(pa_mcache *c)
  * current spans of other classes. */
 static pa_span *reuse_idle(pa_mcache *c, size_t npages, size_t max_pages)
 {
-    pa_owner_add(&c->bin_wants, 1);
     pa_span *s = pa_bins_make_locked(c, npages, max_pages);
     if (s)
         return s;
@@ -328,8 +328,14 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     pa_span *s = pa_bins_take(c, run_pages, cap_pages);
     if (!s && run_pages > table_pages)
         s = pa_bins_take(c, table_pages, run_pages);
-    if (!s)
-        s = reuse_idle(c, run_pages, cap_pages);
+    if (!s) {
+        /* Short runs are made of what there is; long ones are rare and fill the heap's lowest holes (decision 005). */
+        pa_owner_add(&c->bin_wants, 1);
+        if (run_pages < PA_PAGE_CACHE_LIMIT_PAGES)
+            s = reuse_idle(c, run_pages, cap_pages);
+        else
+            retire_empty_currents(c);
+    }
     if (!s) {
         if ((size_t)pa_bins_pages(c) >= run_pages)
             pa_bins_drain_locked(c, 0);
@@ -461,6 +467,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     }
     pa_decay_notify(&c->heap->decay);
     pa_mcache_enter_slow(c);
+    pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     pa_span *s = is_made_here(npages, align_pages) ? reuse_idle(c, npages, npages + npages / 8) : NULL;
     if (!s)
