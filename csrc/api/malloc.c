@@ -21,10 +21,10 @@
 
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
 
-/* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
 /* realloc of a block of these sizes that must move: it gets at least a quarter of room. */
 enum { ROOM_PART = 4, ROOM_LEAST_BYTES = 512, ROOM_MOST_BYTES = 1 << 20 };
 
+/* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
 enum { MOVE_LEAST_BYTES = 8 << 20, MOVE_PIECE_BYTES = 4 << 20 };
 
 static void *out_of_memory(void)
@@ -467,9 +467,10 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
     if (nbytes > usable && usable >= MOVE_LEAST_BYTES && pa_vm_page_size_bytes() <= PA_PAGE_BYTES)
         return copy_and_release(s, nbytes);
     int saved_errno = errno;
-    void *moved = malloc_inline(nbytes > usable ? room_to_grow(usable, nbytes) : nbytes);
-    if (!moved && nbytes > usable)
-        moved = malloc_inline(nbytes);
+    size_t ask = nbytes > usable ? room_to_grow(usable, nbytes) : nbytes;
+    void *moved = malloc_inline(ask);
+    if (!moved && ask != nbytes && (moved = malloc_inline(nbytes)) != NULL)
+        errno = saved_errno; /* there was no room, and none is needed */
     if (!moved) {
         if (nbytes > usable)
             return NULL;

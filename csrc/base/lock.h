@@ -40,8 +40,8 @@ typedef enum pa_lock_rank {
 enum { PA_LOCK_HELD = 1, PA_LOCK_SLEEPERS = 2, PA_LOCK_MARK_SHIFT = 2 };
 
 typedef struct pa_lock {
-    /* See above. Written by lockers and unlockers (acquire on
-     * taking, release on giving back: the lock is the only ordering its data needs). */
+    /* See above. Written by lockers and unlockers (acquire on taking, release on giving back: the lock is the only
+     * ordering its data needs) and, its sleepers' bit, by who waits. */
     _Atomic uint32_t state;
     uint32_t rank;
     /* Acquisitions so far. Written by the holder only; read racily by statistics. */

@@ -97,7 +97,7 @@ void pa_leavings_take(pa_heap *h, pa_mcache *c, unsigned size_class)
     pa_leavings *l = &h->leavings;
     pa_spanlist taken = {0};
     pa_span *s;
-    if (pa_racy_load(&l->count_of[size_class]) == 0)
+    if (pa_racy_load(&l->count) == 0 || pa_racy_load(&l->count_of[size_class]) == 0)
         return;
     pa_lock_acquire(&l->lock);
     if (l->count_of[size_class])

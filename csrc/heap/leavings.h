@@ -13,11 +13,11 @@ struct pa_heap;
 
 typedef struct pa_leavings {
     pa_lock lock;               /* rank MCENTRAL; never held together with one of mcentral, but by fork */
+    uint32_t count;             /* of all; written under lock, read racily so that none costs no lock */
+    bool refused;               /* for tests: all goes to mcentral at once */
     /* By class, oldest first: since the last look of heap/idle.c, and from before. Under lock, counts of both, too */
     pa_spanlist fresh[PA_SIZE_CLASSES], seen[PA_SIZE_CLASSES];
     uint32_t count_of[PA_SIZE_CLASSES];
-    uint32_t count;             /* of all; written under lock, read racily so that none costs no lock */
-    bool refused;               /* for tests: all goes to mcentral at once */
 } pa_leavings;
 
 /* Takes over the partial spans of an mcache that is being cleared out (its slow-path lock is held). False when it would

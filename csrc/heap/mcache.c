@@ -444,6 +444,7 @@ static bool is_made_here(size_t npages, size_t align_pages)
  * them with its own, and what is not wanted now serves the next sizes. */
 static pa_span *trade_for_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
+    retire_empty_currents(c);
     size_t idle_pages = (size_t)pa_bins_pages(c), ask_pages = npages;
     if (idle_pages >= npages && is_made_here(npages, align_pages))
         ask_pages = idle_pages < TRADE_MOST * npages ? idle_pages : TRADE_MOST * npages;

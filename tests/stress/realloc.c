@@ -176,6 +176,34 @@ static void small_steps_seldom_move(void)
     heap_must_be_empty();
 }
 
+/* The heap is full but for a hole that holds the size and not a quarter more: that is no reason to refuse. */
+static void without_room_the_size_alone(void)
+{
+    enum { WAS = 700 * 1024, WANTED = 730 * 1024, HOLE = 768 * 1024, FILL = 64 * 1024, MOST = 2048 };
+    static void *fill[MOST];
+    unsigned char *p = pa_malloc(WAS), *wall = pa_malloc(FILL), *hole = pa_malloc(HOLE), *other = pa_malloc(FILL);
+    REQUIRE(p && wall && hole && other);
+    pattern_fill(p, WAS, 4);
+    pa_vm_inject_failure(1); /* no more arenas */
+    int n = 0;
+    for (size_t nbytes = 32 * PA_MIB; nbytes >= PA_PAGE_BYTES; nbytes /= 2) /* few: headers need memory, too */
+        while ((fill[n] = pa_malloc(nbytes)) != NULL)
+            REQUIRE(++n < MOST);
+    pa_free(hole);
+    errno = 0;
+    unsigned char *q = pa_realloc(p, WANTED);
+    REQUIRE(q && q != p && errno == 0, "%d", errno);
+    REQUIRE(pa_usable_size(q) < WAS + WAS / 4, "%zu", pa_usable_size(q));
+    pattern_verify(q, WAS, WAS, 4);
+    pa_vm_inject_failure(0);
+    while (n)
+        pa_free(fill[--n]);
+    pa_free(q);
+    pa_free(wall);
+    pa_free(other);
+    heap_must_be_empty();
+}
+
 int main(int argc, char **argv)
 {
     long rounds = argument(argc, argv, 1, 20000);
@@ -185,6 +213,7 @@ int main(int argc, char **argv)
     refusals_keep_the_block();
     small_in_place();
     small_steps_seldom_move();
+    without_room_the_size_alone();
     random_walk(rounds, (uint64_t)argument(argc, argv, 2, 1));
     heap_must_be_empty();
     printf("realloc: %ld rounds\n", rounds);
