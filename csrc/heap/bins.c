@@ -101,13 +101,6 @@ static pa_span *take_at_least(pa_mcache *c, size_t npages)
     return NULL;
 }
 
-void pa_bins_keep_rest_locked(pa_mcache *c, pa_span *s, size_t npages)
-{
-    pa_span *rest = pa_span_cut(c->heap, &c->stock, s, npages);
-    if (rest)
-        pa_mcache_bin_push(c, rest, rest->npages);
-}
-
 static pa_span *cut(pa_mcache *c, size_t npages, size_t max_pages)
 {
     pa_span *s = take_at_least(c, npages);
@@ -168,4 +161,19 @@ pa_span *pa_bins_make_locked(pa_mcache *c, size_t npages, size_t max_pages)
         return s;
     join_all(c);
     return cut(c, npages, max_pages);
+}
+
+pa_span *pa_bins_trade_locked(pa_mcache *c, size_t npages, size_t align_pages, size_t most_pages)
+{
+    size_t idle_pages = (size_t)pa_bins_pages(c), ask_pages = npages;
+    if (idle_pages > npages)
+        ask_pages = idle_pages < most_pages ? idle_pages : most_pages;
+    pa_span *idle = idle_pages >= npages ? pa_bins_empty_locked(c, 0) : NULL;
+    pa_span *s = pa_mheap_trade(c->heap, &c->stock, idle, ask_pages, align_pages), *rest;
+    if (!s)
+        return NULL;
+    pa_span_format_large(s);
+    if (ask_pages > npages && (rest = pa_span_cut(c->heap, &c->stock, s, npages)) != NULL)
+        pa_mcache_bin_push(c, rest, rest->npages);
+    return s;
 }

@@ -24,10 +24,11 @@ void pa_bins_put_locked(pa_mcache *c, pa_span *s);
 void pa_bins_put_empty_locked(pa_mcache *c, pa_span *s);
 /* A cached span of min_pages to max_pages, best fit by bin, live now; NULL: there is none. */
 pa_span *pa_bins_take(pa_mcache *c, size_t min_pages, size_t max_pages);
-/* Cuts s, live and c's alone, to npages and keeps the rest, as far as there is a header for it. */
-void pa_bins_keep_rest_locked(pa_mcache *c, pa_span *s, size_t npages);
 /* A span of npages to max_pages, live, cut from a larger cached one or joined from neighbours; NULL when the bins have
  * no such pages in a row. */
 pa_span *pa_bins_make_locked(pa_mcache *c, size_t npages, size_t max_pages);
+/* A live large span from the heap. Bins that hold as many pages, but not in a row, go back in the same visit, for up to
+ * most_pages (npages or more) that are: the heap joins them with its own, and the rest serves the next sizes. */
+pa_span *pa_bins_trade_locked(pa_mcache *c, size_t npages, size_t align_pages, size_t most_pages);
 
 #endif

@@ -28,9 +28,7 @@ enum {
     TICK_CALLS = 512,     /* slow calls between two walks over all partial spans */
     TICK_CENTRAL_SPANS = 8,
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
-    TRADE_MOST = 4,       /* times what is wanted now, in one run */
 };
-_Static_assert(TRADE_MOST * PA_BIN_MAKE_PAGES <= PA_BIN_MAX_PAGES, "what is not wanted now fits a bin");
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
@@ -433,30 +431,8 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 /* ---- Large spans ---- */
 
-/* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they cost
- * is touching them. */
-static bool is_made_here(size_t npages, size_t align_pages)
-{
-    return npages <= PA_BIN_MAKE_PAGES && align_pages == 1;
-}
-
-/* From the heap. A thread that has pages enough, but not in a row, gives them back for as many that are: the heap joins
- * them with its own, and what is not wanted now serves the next sizes. */
-static pa_span *trade_for_large(pa_mcache *c, size_t npages, size_t align_pages)
-{
-    retire_empty_currents(c);
-    size_t idle_pages = (size_t)pa_bins_pages(c), ask_pages = npages;
-    if (idle_pages >= npages && is_made_here(npages, align_pages))
-        ask_pages = idle_pages < TRADE_MOST * npages ? idle_pages : TRADE_MOST * npages;
-    pa_span *idle = idle_pages >= npages ? pa_bins_empty_locked(c, 0) : NULL;
-    pa_span *s = pa_mheap_trade(c->heap, &c->stock, idle, ask_pages, align_pages);
-    if (!s)
-        return NULL;
-    pa_span_format_large(s);
-    if (ask_pages > npages)
-        pa_bins_keep_rest_locked(c, s, npages);
-    return s;
-}
+enum { TRADE_MOST = 4 }; /* times what is wanted now, in one run */
+_Static_assert(TRADE_MOST * PA_BIN_MAKE_PAGES <= PA_BIN_MAX_PAGES, "what is not wanted now fits a bin");
 
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
@@ -470,9 +446,14 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     pa_mcache_enter_slow(c);
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
-    pa_span *s = is_made_here(npages, align_pages) ? reuse_idle(c, npages, npages + npages / 8) : NULL;
-    if (!s)
-        s = trade_for_large(c, npages, align_pages);
+    /* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they
+     * cost is touching them. */
+    bool make = npages <= PA_BIN_MAKE_PAGES && align_pages == 1;
+    pa_span *s = make ? reuse_idle(c, npages, npages + npages / 8) : NULL;
+    if (!s) {
+        retire_empty_currents(c);
+        s = pa_bins_trade_locked(c, npages, align_pages, make ? TRADE_MOST * npages : npages);
+    }
     if (!s) {
         give_up_all(c);
         s = pa_mheap_alloc_span(c->heap, npages, align_pages);

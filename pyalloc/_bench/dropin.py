@@ -241,7 +241,8 @@ def cells(rows: Sequence[Row]) -> List[List[report.Cell]]:
     made = []
     for row in rows:
         s = row.summary
-        words = [row.clause, "-" if s is None else f"{s.median:.3f}", "-" if row.bound is None else f"{row.bound:g}", row.met,
+        bound = "-" if row.bound is None else f"{row.bound:g}"
+        words = [row.clause, "-" if s is None else f"{s.median:.3f}", bound, row.met,
                  "-" if s is None else f"{s.q1:.3f} - {s.q3:.3f}"]
         made.append([report.Cell(word) for word in words])
     return made

@@ -171,7 +171,8 @@ int main(int argc, char **argv)
     child_of_fork_finds_it();
     pa_the_options.decay_ms = 5; /* many looks */
     for (long i = 0; i < count; i++) {
-        chains[i] = (chain){.seed = (uint64_t)(seed + i * 1000), .replacements = replacements, .generations = generations};
+        chains[i] = (chain){
+            .seed = (uint64_t)(seed + i * 1000), .replacements = replacements, .generations = generations};
         REQUIRE(pthread_create(&chains[i].id, NULL, relay, &chains[i]) == 0);
     }
     for (long i = 0; i < count; i++)
