@@ -29,7 +29,7 @@ typedef struct bench_options {
     unsigned threads;
 } bench_options;
 
-enum { BENCH_MAX_EXTRAS = 16, BENCH_MAX_THREADS = 64 };
+enum { BENCH_MAX_EXTRAS = 32, BENCH_MAX_THREADS = 64 };
 
 typedef struct bench_result {
     uint64_t ops;          /* what was done between start and stop */
@@ -63,6 +63,8 @@ extern bool bench_counts_locks;
 /* The measured part lies between these two; both may be called several times, times add up. */
 void bench_start(bench_result *result);
 void bench_stop(bench_result *result, uint64_t ops);
+/* Holds and waits of the allocator's locks, when it is pyalloc and PYALLOC_DEBUG=lockstat=1 has it measure them. */
+void bench_report_locks(bench_result *result);
 void bench_extra(bench_result *result, const char *name, long long value);
 
 uint64_t bench_now_ns(void);

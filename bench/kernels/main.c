@@ -188,6 +188,7 @@ int main(int argc, char **argv)
     if (result.counts_locks) {
         bench_extra(&result, "shared_locks", result.shared_locks);
         bench_extra(&result, "slow_paths", result.slow_paths);
+        bench_report_locks(&result);
     }
     size_t peak_kib = bench_peak_rss_kib(), rss_kib = bench_rss_kib();
     print_result(kernel, &o, &result, peak_kib > rss_kib ? peak_kib : rss_kib, rss_kib);

@@ -84,6 +84,33 @@ void bench_extra(bench_result *result, const char *name, long long value)
     result->extra_value[result->extras++] = value;
 }
 
+void bench_report_locks(bench_result *result)
+{
+    enum { KINDS = 24, REPORTED = 3 };
+    static const char *const reported[REPORTED] = {"MHEAP", "MCENTRAL", "PROC_SLOW"};
+    static pa_lock_stats kinds[KINDS];
+    static char names[REPORTED * 6][40];
+    int (*read_locks)(pa_lock_stats *, int) =
+        (int (*)(pa_lock_stats *, int))(uintptr_t)dlsym(RTLD_DEFAULT, "pa_read_lock_stats");
+    int n = read_locks == NULL ? 0 : read_locks(kinds, KINDS), at = 0;
+    for (int i = 0; i < n; i++) {
+        const pa_lock_stats *k = &kinds[i];
+        const struct {
+            const char *what;
+            uint64_t value;
+        } figures[] = {{"taken", k->acquisitions}, {"hold_ns", k->hold_ns}, {"hold_max_ns", k->hold_max_ns},
+                       {"waits", k->waits},        {"wait_ns", k->wait_ns}, {"wait_max_ns", k->wait_max_ns}};
+        for (int which = 0; which < REPORTED; which++) {
+            if (strcmp(k->name, reported[which]) != 0)
+                continue;
+            for (size_t f = 0; f < sizeof figures / sizeof *figures; f++, at++) {
+                snprintf(names[at], sizeof names[at], "lock_%s_%s", k->name, figures[f].what);
+                bench_extra(result, names[at], (long long)figures[f].value);
+            }
+        }
+    }
+}
+
 /* The number behind `key` in a /proc file of lines "Key:   123 kB"; 0 when there is none. */
 static size_t proc_kib(const char *path, const char *key)
 {

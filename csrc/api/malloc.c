@@ -21,6 +21,9 @@
 
 enum { CALLOC_LAZY_BYTES = 4096 }; /* elements from here on are left untouched when their pages are fresh */
 
+/* realloc of a block of these sizes that must move: it gets at least a quarter of room. */
+enum { ROOM_PART = 4, ROOM_LEAST_BYTES = 512, ROOM_MOST_BYTES = 1 << 20 };
+
 /* realloc of so large a block that must move: in pieces (no bin would keep the old one anyway). */
 enum { MOVE_LEAST_BYTES = 8 << 20, MOVE_PIECE_BYTES = 4 << 20 };
 
@@ -448,6 +451,14 @@ static void *copy_and_release(pa_span *s, size_t nbytes)
     return to;
 }
 
+/* What to ask for when a block of `usable` bytes must move to grow to nbytes. Who grows a block by small steps does so
+ * again: a quarter of room makes the number of copies logarithmic, whatever the steps. */
+static size_t room_to_grow(size_t usable, size_t nbytes)
+{
+    size_t roomy = usable + usable / ROOM_PART;
+    return usable >= ROOM_LEAST_BYTES && usable <= ROOM_MOST_BYTES && nbytes < roomy ? roomy : nbytes;
+}
+
 PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
 {
     if (!p)
@@ -469,7 +480,10 @@ PA_EXPORT void *pa_realloc(void *p, size_t nbytes)
     if (nbytes > usable && usable >= MOVE_LEAST_BYTES && pa_vm_page_size_bytes() <= PA_PAGE_BYTES)
         return copy_and_release(s, nbytes);
     int saved_errno = errno;
-    void *moved = malloc_inline(nbytes);
+    size_t ask = nbytes > usable ? room_to_grow(usable, nbytes) : nbytes;
+    void *moved = malloc_inline(ask);
+    if (!moved && ask != nbytes && (moved = malloc_inline(nbytes)) != NULL)
+        errno = saved_errno; /* there was no room, and none is needed */
     if (!moved) {
         if (nbytes > usable)
             return NULL;

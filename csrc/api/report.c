@@ -19,6 +19,7 @@
 
 #include <string.h>
 
+#include "base/lockstat.h"
 #include "gc/gc.h"
 #include "heap/mcentral.h"
 #include "heap/pending.h"
@@ -234,6 +235,7 @@ static void read_collector_racy(const objects *o, pa_snapshot *out)
     for (unsigned kind = 0; kind < PA_SPAN_KINDS; kind++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             out->central_lock_acquisitions += pa_racy_load(&h->central[kind][c].lock.acquisitions);
+    out->central_lock_acquisitions += pa_racy_load(&h->leavings.lock.acquisitions);
     out->cleanups_queued = pa_racy_load(&h->specials.queued_total);
     out->gc.total_alloc_bytes = o->managed_alloc_bytes;
     out->managed_live_bytes = o->managed_alloc_bytes - o->managed_freed_bytes;
@@ -260,6 +262,32 @@ PA_EXPORT void pa_read_snapshot(pa_snapshot *out)
     pa_read_scavenge_stats(&out->scavenge);
     sum_up(&o, &out->mem);
 }
+
+/* ---- Locks ---- */
+
+PA_EXPORT int pa_read_lock_stats(pa_lock_stats *out, int capacity)
+{
+    int n = 0;
+    for (unsigned rank = PA_RANK_NONE + 1; rank <= PA_RANK_LEAF && n < capacity; rank++) {
+        pa_lockstat s;
+        const char *name = pa_lockstat_read(rank, &s);
+        if (!name || s.acquisitions == 0)
+            continue;
+        out[n++] = (pa_lock_stats){
+            .name = name,
+            .shared = rank != PA_RANK_PROC_SLOW,
+            .acquisitions = s.acquisitions,
+            .waits = s.waits,
+            .wait_ns = s.wait_ns,
+            .wait_max_ns = s.wait_max_ns,
+            .hold_ns = s.hold_ns,
+            .hold_max_ns = s.hold_max_ns,
+        };
+    }
+    return n;
+}
+
+/* ---- The collector alone ---- */
 
 PA_EXPORT void pa_read_gc_stats(pa_gc_stats *out)
 {

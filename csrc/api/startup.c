@@ -14,9 +14,11 @@
 #include "api/peaks.h"
 #include "api/summary.h"
 #include "api/trace.h"
+#include "base/lockstat.h"
 #include "base/options.h"
 #include "gc/scavenge.h"
 #include "include/pyalloc.h"
+#include "sys/clock.h"
 #include "world/proc.h"
 
 enum { LEAST_FD = 200 }; /* above what shells and their scripts number themselves */
@@ -45,10 +47,19 @@ static void open_report(void)
         report.fd = STDERR_FILENO;
 }
 
+static uint64_t now_ns(void)
+{
+    return pa_clock_now_ns();
+}
+
 static __attribute__((constructor)) void start(void)
 {
     pa_options_load();
     pa_the_heap.lock.rank = PA_RANK_MHEAP; /* the limit and the thread are asked for before there is a heap */
+    if (pa_the_options.lockstat) {
+        pa_heap_rank_central_locks(&pa_the_heap);
+        pa_lockstat_start(now_ns);
+    }
     if (pa_the_options.stats_at_exit)
         open_report();
     if (pa_the_options.memlimit != PA_OFF_BYTES)

@@ -38,6 +38,40 @@ uint64_t pa_summary_peak_rss_bytes(void)
     return kib * PA_KIB;
 }
 
+static uint64_t mean(uint64_t sum, uint64_t count)
+{
+    return count ? sum / count : 0;
+}
+
+static void number(pa_text *t, const char *before, uint64_t value)
+{
+    pa_text_str(t, before);
+    pa_text_uint(t, value, 10);
+}
+
+/* A line for each kind of lock; none unless PYALLOC_DEBUG=lockstat=1. */
+static void write_locks(int fd)
+{
+    enum { KINDS = 24 };
+    pa_lock_stats locks[KINDS];
+    int n = pa_read_lock_stats(locks, KINDS);
+    for (int i = 0; i < n; i++) {
+        const pa_lock_stats *s = &locks[i];
+        char room[256];
+        pa_text t = PA_TEXT(room);
+        pa_text_str(&t, "  lock ");
+        pa_text_padded(&t, s->name, 19);
+        number(&t, "", s->acquisitions);
+        number(&t, " times, held ", mean(s->hold_ns, s->acquisitions));
+        number(&t, " ns, at most ", s->hold_max_ns);
+        number(&t, "; ", s->waits);
+        number(&t, " waits of ", mean(s->wait_ns, s->waits));
+        number(&t, " ns, at most ", s->wait_max_ns);
+        pa_text_str(&t, "\n");
+        pa_text_write(&t, fd);
+    }
+}
+
 void pa_summary_write(int fd, const char *title)
 {
     char room[2048];
@@ -67,5 +101,6 @@ void pa_summary_write(int fd, const char *title)
     line(&t, "heap lock taken", s.mheap_lock_acquisitions, " times");
     line(&t, "peak RSS of process", pa_summary_peak_rss_bytes(), " B");
     pa_text_write(&t, fd);
+    write_locks(fd);
     errno = saved_errno;
 }

@@ -1,7 +1,8 @@
 /* lock.c - slow halves of the futex mutex, and the rank checker.
  *
- * Three states as in Drepper, "Futexes Are Tricky" (2011): a waiter always leaves the word at 2, so
- * the holder knows that it must wake somebody.  We spin a little first: mheap's critical sections
+ * Three states as in Drepper, "Futexes Are Tricky" (2011): free, held, held and somebody sleeps.  A waiter always
+ * leaves the sleepers' bit set, so the holder knows that it must wake somebody; the rest of the word is the holder's
+ * (lockstat.h).  We spin a little first: mheap's critical sections
  * are shorter than a context switch.  What a thread holds is kept per rank and exists only in checked builds.
  */
 #include "base/lock.h"
@@ -13,27 +14,75 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/lockstat.h"
 
 enum { SPINS = 100 };
 
-void pa_lock_acquire_slow(pa_lock *l)
+_Atomic uint32_t pa_lock_free_word;
+
+/* Takes l if it is free. bits: to be set beside PA_LOCK_HELD. *now_ns: when, 0 while statistics are off. */
+static bool take(pa_lock *l, uint32_t bits, uint64_t *now_ns)
+{
+    uint32_t expected = 0;
+    if (atomic_load_explicit(&l->state, memory_order_relaxed) != 0)
+        return false;
+    if ((*now_ns = pa_lockstat_now_ns()) != 0)
+        bits |= pa_lockstat_mark(*now_ns);
+    return atomic_compare_exchange_strong_explicit(&l->state, &expected, PA_LOCK_HELD | bits, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+static bool spin(pa_lock *l, uint64_t *now_ns)
 {
     for (int i = 0; i < SPINS; i++) {
-        uint32_t expected = 0;
-        if (atomic_load_explicit(&l->state, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_weak_explicit(&l->state, &expected, 1, memory_order_acquire,
-                                                  memory_order_relaxed))
-            return;
         pa_cpu_relax();
+        if (take(l, 0, now_ns))
+            return true;
     }
+    return false;
+}
+
+/* Others may sleep as well, so the bit stays once this has slept. */
+static void sleep_until_taken(pa_lock *l, uint64_t *now_ns)
+{
     int saved_errno = errno;
-    while (atomic_exchange_explicit(&l->state, 2, memory_order_acquire) != 0)
-        syscall(SYS_futex, &l->state, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+    while (!take(l, PA_LOCK_SLEEPERS, now_ns)) {
+        uint32_t old = atomic_load_explicit(&l->state, memory_order_relaxed);
+        if (old == 0 || (!(old & PA_LOCK_SLEEPERS) &&
+                         !atomic_compare_exchange_strong_explicit(&l->state, &old, old | PA_LOCK_SLEEPERS,
+                                                                  memory_order_relaxed, memory_order_relaxed)))
+            continue;
+        syscall(SYS_futex, &l->state, FUTEX_WAIT_PRIVATE, old | PA_LOCK_SLEEPERS, NULL, NULL, 0);
+    }
     errno = saved_errno;
 }
 
-void pa_lock_release_slow(pa_lock *l)
+void pa_lock_acquire_slow(pa_lock *l)
 {
+    uint64_t from_ns = pa_lockstat_now_ns(), now_ns = 0;
+    bool waited = !take(l, 0, &now_ns);
+    if (waited && !spin(l, &now_ns))
+        sleep_until_taken(l, &now_ns);
+    if (now_ns)
+        pa_lockstat_taken(l->rank, from_ns ? from_ns : now_ns, now_ns, waited);
+}
+
+bool pa_lock_try_acquire_slow(pa_lock *l)
+{
+    uint64_t now_ns = 0;
+    if (PA_LIKELY(atomic_load_explicit(&pa_lock_free_word, memory_order_relaxed) == 0) || !take(l, 0, &now_ns))
+        return false;
+    if (now_ns)
+        pa_lockstat_taken(l->rank, now_ns, now_ns, false);
+    return true;
+}
+
+void pa_lock_release_slow(pa_lock *l, uint32_t old)
+{
+    if (old >> PA_LOCK_MARK_SHIFT)
+        pa_lockstat_given_back(l->rank, old & ~(uint32_t)(PA_LOCK_HELD | PA_LOCK_SLEEPERS));
+    if (!(old & PA_LOCK_SLEEPERS))
+        return;
     int saved_errno = errno;
     syscall(SYS_futex, &l->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     errno = saved_errno;

@@ -40,7 +40,8 @@
 #define PA_DEBUG_KEYS(X)                                                                                     \
     X(gctrace, 0, "1: one line to stderr for each collection")                                               \
     X(scavtrace, 0, "1: one line to stderr for each release of idle memory by the background thread")        \
-    X(madvdontneed, 1, "1: released pages are given up at once (MADV_DONTNEED); 0: lazily (MADV_FREE)")
+    X(madvdontneed, 1, "1: released pages are given up at once (MADV_DONTNEED); 0: lazily (MADV_FREE)") \
+    X(lockstat, 0, "1: count and time what locks cost, for the statistics at exit and pa_read_lock_stats")
 
 typedef struct pa_options {
 #define X(field, name, type, value, text, fallback, doc) int64_t field;

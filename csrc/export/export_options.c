@@ -21,6 +21,7 @@ unsigned pa_xoptions_parse(pa_xoptions *out, const char *const *environment)
         .gctrace = o.gctrace,
         .scavtrace = o.scavtrace,
         .madvdontneed = o.madvdontneed,
+        .lockstat = o.lockstat,
     };
     return warnings;
 }

@@ -9,7 +9,7 @@
 /* cffi: begin */
 
 typedef struct pa_xoptions {
-    int64_t background, stats_at_exit, decay_ms, gogc, memlimit, gctrace, scavtrace, madvdontneed;
+    int64_t background, stats_at_exit, decay_ms, gogc, memlimit, gctrace, scavtrace, madvdontneed, lockstat;
 } pa_xoptions;
 
 /* Parses an environment that ends with NULL; returns the warnings written to stderr. */

@@ -80,7 +80,9 @@ static void build(scene *s)
     s->cached = pa_span_of(p);
     pa_free(p);
     pthread_t id;
+    pa_the_heap.leavings.refused = true; /* its span is to be on mcentral's list */
     PA_CHECK(pthread_create(&id, NULL, allocate_and_exit, s) == 0 && pthread_join(id, NULL) == 0);
+    pa_the_heap.leavings.refused = false;
 
     PA_CHECK(atomic_load(&s->partial->owner) == s->cache && s->partial != s->current);
     PA_CHECK(atomic_load(&s->current->owner) == s->cache && s->current->free);
@@ -268,6 +270,17 @@ static void lists_count(scene *s, bool undo)
     atomic_fetch_add(&pa_the_heap.listed_explicit, (uint32_t)sign(undo));
 }
 
+static void leavings_of_a_class(scene *s, bool undo)
+{
+    pa_the_heap.leavings.count_of[s->listed->size_class] += (uint32_t)sign(undo);
+}
+
+static void leavings_count(scene *s, bool undo)
+{
+    (void)s;
+    pa_the_heap.leavings.count += (uint32_t)sign(undo);
+}
+
 /* The current span of a class also stands as current of another. */
 static void current_of_another_class(scene *s, bool undo)
 {
@@ -354,6 +367,8 @@ static const struct {
     PLANT(list_links),
     PLANT(list_count),
     PLANT(lists_count),
+    PLANT(leavings_of_a_class),
+    PLANT(leavings_count),
     PLANT(current_of_another_class),
     PLANT(partial_is_current),
     PLANT(direct_entry),

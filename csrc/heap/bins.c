@@ -11,8 +11,9 @@
 #include "heap/bins.h"
 
 #include "heap/hollow.h"
+#include "heap/pieces.h"
 
-void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages)
+pa_span *pa_bins_empty_locked(pa_mcache *c, int32_t keep_pages)
 {
     pa_span *dead = NULL;
     for (unsigned i = 0; pa_bins_pages(c) > keep_pages; i++) {
@@ -23,7 +24,12 @@ void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages)
             dead = s;
         }
     }
-    pa_mheap_free_span_list(c->heap, dead);
+    return dead;
+}
+
+void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages)
+{
+    pa_mheap_free_span_list(c->heap, pa_bins_empty_locked(c, keep_pages));
 }
 
 /* A thread that asks for spans may keep more, one that only fills its bins keeps little. */
@@ -83,4 +89,96 @@ pa_span *pa_bins_take(pa_mcache *c, size_t min_pages, size_t max_pages)
         }
     }
     return NULL;
+}
+
+/* ---- Other sizes: cutting and joining ---- */
+
+/* The first span of the lowest bin that has one of npages, out of it. */
+static pa_span *take_at_least(pa_mcache *c, size_t npages)
+{
+    for (unsigned i = pa_bin_of(npages); i < PA_BIN_COUNT; i++) {
+        pa_span *s = c->bin[i];
+        if (s && s->npages >= npages) {
+            pa_mcache_bin_pop(c, i, s, s->npages);
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static pa_span *cut(pa_mcache *c, size_t npages, size_t max_pages)
+{
+    pa_span *s = take_at_least(c, npages);
+    if (!s)
+        return NULL;
+    if (s->npages > max_pages) {
+        pa_span *rest = pa_span_cut(c->heap, &c->stock, s, npages);
+        pa_mcache_bin_push(c, rest ? rest : s, rest ? rest->npages : s->npages);
+        if (!rest)
+            return NULL;
+    }
+    pa_span_set_state(s, PA_SPAN_MANUAL);
+    return s;
+}
+
+/* Takes in the spans of c's bins behind s. They, and no other cached span, name c as their owner meanwhile. */
+static void join_behind(pa_mcache *c, pa_span *s)
+{
+    pa_span *high;
+    while ((high = pa_span_of((void *)(s->base + pa_span_bytes(s)))) != NULL &&
+           atomic_load_explicit(&high->owner, memory_order_relaxed) == c &&
+           pa_span_state_racy(high) == PA_SPAN_CACHED && s->npages + high->npages <= PA_BIN_MAX_PAGES &&
+           pa_span_join(c->heap, &c->stock, s, high))
+        atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+}
+
+/* Neighbours become one span, as far as bins and the stock of headers have room. */
+static void join_all(pa_mcache *c)
+{
+    pa_span *all = NULL, *s, *next;
+    for (unsigned i = PA_BIN_COUNT; i-- > 0;) {
+        while ((s = c->bin[i]) != NULL) {
+            pa_owner_set(&c->bin[i], s->next);
+            atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+            s->next = all;
+            all = s;
+        }
+    }
+    for (s = all; s; s = s->next)
+        if (pa_span_state_racy(s) == PA_SPAN_CACHED) /* else it was taken in */
+            join_behind(c, s);
+    for (s = all; s; s = next) {
+        next = s->next;
+        atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+        if (pa_span_state_racy(s) != PA_SPAN_CACHED)
+            continue;
+        s->next = c->bin[s->bin];
+        pa_owner_set(&c->bin[s->bin], s);
+    }
+}
+
+pa_span *pa_bins_make_locked(pa_mcache *c, size_t npages, size_t max_pages)
+{
+    if (npages > PA_BIN_MAX_PAGES || (size_t)pa_bins_pages(c) < npages)
+        return NULL;
+    pa_span *s = cut(c, npages, max_pages);
+    if (s)
+        return s;
+    join_all(c);
+    return cut(c, npages, max_pages);
+}
+
+pa_span *pa_bins_trade_locked(pa_mcache *c, size_t npages, size_t align_pages, size_t most_pages)
+{
+    size_t idle_pages = (size_t)pa_bins_pages(c), ask_pages = npages;
+    if (idle_pages > npages)
+        ask_pages = idle_pages < most_pages ? idle_pages : most_pages;
+    pa_span *idle = idle_pages >= npages ? pa_bins_empty_locked(c, 0) : NULL;
+    pa_span *s = pa_mheap_trade(c->heap, &c->stock, idle, ask_pages, align_pages), *rest;
+    if (!s)
+        return NULL;
+    pa_span_format_large(s);
+    if (ask_pages > npages && (rest = pa_span_cut(c->heap, &c->stock, s, npages)) != NULL)
+        pa_mcache_bin_push(c, rest, rest->npages);
+    return s;
 }

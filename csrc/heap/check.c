@@ -157,6 +157,24 @@ static const char *check_centrals(pa_heap *h)
     return NULL;
 }
 
+static const char *check_leavings(pa_heap *h)
+{
+    const pa_leavings *l = &h->leavings;
+    uint32_t all = 0;
+    for (unsigned k = 0; k < PA_SIZE_CLASSES; k++) {
+        uint32_t n = 0;
+        const pa_spanlist *lists[] = {&l->fresh[k], &l->seen[k]};
+        for (int i = 0; i < 2; i++)
+            for (pa_span *s = lists[i]->first; s; s = s->next, n++)
+                if (s->size_class != k || !s->listed || atomic_load_explicit(&s->owner, memory_order_relaxed))
+                    return "leavings: a span of another class, owned, or not marked as listed";
+        if (n != l->count_of[k])
+            return "leavings: count of a class is wrong";
+        all += n;
+    }
+    return all == l->count ? NULL : "leavings: count of all is wrong";
+}
+
 const char *pa_mcache_find_broken(pa_mcache *c)
 {
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
@@ -194,6 +212,8 @@ const char *pa_heap_find_broken(pa_heap *h)
         k.broken = "mheap: hollow pages are miscounted";
     if (!k.broken)
         k.broken = check_centrals(h);
+    if (!k.broken)
+        k.broken = check_leavings(h);
     if (!k.broken) {
         pa_lock_acquire(&h->lock);
         if (!pa_pagealloc_check(&h->pages, &k.broken) && !k.broken)

@@ -8,6 +8,7 @@
 #include "heap/arena.h"
 #include "heap/decay.h"
 #include "heap/idle.h"
+#include "heap/leavings.h"
 #include "heap/peak.h"
 #include "heap/release.h"
 #include "heap/spanlist.h"
@@ -75,11 +76,14 @@ typedef struct pa_heap {
      * leaves a span to others doesn't touch the lists' pages: a stale value costs a look or a span. */
     _Atomic uint32_t listed_explicit;
     pa_specials specials;
+    pa_leavings leavings;       /* of threads that have exited */
     pa_mcentral central[PA_SPAN_KINDS][PA_SIZE_CLASSES];
 } pa_heap;
 
 /* Maps the first arena and reserves the tables. False when the OS refuses: may be tried again. */
 bool pa_heap_init_locked(pa_heap *h);
+/* Ranks are read by checked builds and lock statistics only; without them the lists' pages stay untouched. */
+void pa_heap_rank_central_locks(pa_heap *h);
 /* Free or backed pages became more: tells who wants to know (pa_decay.notify_due). mheap's lock held. */
 void pa_heap_notice_idle_locked(pa_heap *h);
 

@@ -279,6 +279,16 @@ static bool collect_listed(pa_heap *h, const pa_mcache *self, walk *w)
     return true;
 }
 
+/* As above: fork is kept out. */
+static void list_leavings(pa_heap *h, const pa_mcache *self)
+{
+    if (!self)
+        pa_lock_acquire(&h->decay.lock);
+    pa_leavings_list(h, false);
+    if (!self)
+        pa_lock_release(&h->decay.lock);
+}
+
 /* Goes on with a lap. True: it came to the end. */
 static bool walk_on(pa_heap *h, const pa_mcache *self, walk *w)
 {
@@ -324,7 +334,8 @@ static void pause_walk(pa_heap *h, const walk *w, bool ended)
 
 static bool nothing_is_left(pa_heap *h)
 {
-    return all_done(h) && !atomic_load_explicit(&h->idle.news, memory_order_relaxed);
+    return all_done(h) && pa_racy_load(&h->leavings.count) == 0 &&
+           !atomic_load_explicit(&h->idle.news, memory_order_relaxed);
 }
 
 bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
@@ -339,6 +350,7 @@ bool pa_idle_look(pa_heap *h, pa_mcache *self, uint64_t now_ns)
         return atomic_load_explicit(&idle->quiet, memory_order_relaxed) && nothing_is_left(h);
     walk w = resume(h, self, now_ns);
     deliver_of_sleepers(h, self);
+    list_leavings(h, self);
     bool ended = walk_on(h, self, &w);
     if (w.found)
         pa_idle_note(idle);

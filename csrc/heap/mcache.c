@@ -20,6 +20,7 @@
 #include "base/yield.h"
 #include "heap/bins.h"
 #include "heap/hollow.h"
+#include "heap/leavings.h"
 #include "heap/mcentral.h"
 #include "heap/remote.h"
 #include "heap/thin.h"
@@ -241,6 +242,7 @@ size_t pa_mcache_release_to_os(pa_mcache *c)
     pa_mcache_enter_slow(c);
     trim(c);
     c->trim_seen = atomic_load_explicit(&c->heap->trim_generation, memory_order_relaxed);
+    pa_leavings_list(c->heap, true);
     pa_mcentral_collect_all(c->heap);
     size_t released_bytes = thin(c);
     pa_thinner t = {.heap = c->heap, .reason = PA_RELEASE_ASKED, .at_once = true};
@@ -315,19 +317,22 @@ static void retire_empty_currents(pa_mcache *c)
             pa_bins_put_empty_locked(c, take_current(c, k));
 }
 
-/* Before memory is touched for the first time, what this thread keeps idle is reused: empty current spans of
- * other classes, and the bins' other sizes, which the heap joins and hands out lowest address first. */
-static void give_up_idle(pa_mcache *c, size_t npages)
+/* Before the heap is asked, what this thread keeps idle is reused: the bins' other sizes, cut or joined, and empty
+ * current spans of other classes. */
+static pa_span *reuse_idle(pa_mcache *c, size_t npages, size_t max_pages)
 {
+    pa_span *s = pa_bins_make_locked(c, npages, max_pages);
+    if (s)
+        return s;
     retire_empty_currents(c);
-    if ((size_t)pa_bins_pages(c) >= npages)
-        pa_bins_drain_locked(c, 0);
+    return pa_bins_make_locked(c, npages, max_pages);
 }
 
 /* Out of memory: whatever we or nobody holds may be what is missing. */
 static void give_up_all(pa_mcache *c)
 {
     trim(c);
+    pa_leavings_list(c->heap, true);
     pa_mcentral_collect_all(c->heap);
 }
 
@@ -342,8 +347,16 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (!s && run_pages > table_pages)
         s = pa_bins_take(c, table_pages, run_pages);
     if (!s) {
+        /* Short runs are made of what there is; long ones are rare and fill the heap's lowest holes (decision 005). */
         pa_owner_add(&c->bin_wants, 1);
-        give_up_idle(c, run_pages);
+        if (run_pages < PA_PAGE_CACHE_LIMIT_PAGES)
+            s = reuse_idle(c, run_pages, cap_pages);
+        else
+            retire_empty_currents(c);
+    }
+    if (!s) {
+        if ((size_t)pa_bins_pages(c) >= run_pages)
+            pa_bins_drain_locked(c, 0);
         s = pa_mheap_alloc_run(c->heap, &c->stock, table_pages, run_pages);
     }
     if (!s) {
@@ -407,6 +420,10 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     pa_spanlist *partial = &c->partial[size_class];
     collect_partial(c, size_class, 2);
     s = take_partial(partial);
+    if (!s) {
+        pa_leavings_take(c->heap, c, size_class);
+        s = take_partial(partial);
+    }
     if (!s)
         s = pa_mcentral_take(c->heap, size_class, c);
     if (!s) {
@@ -444,6 +461,9 @@ void pa_mcache_span_emptied(pa_mcache *c, pa_span *s)
 
 /* ---- Large spans ---- */
 
+enum { TRADE_MOST = 4 }; /* times what is wanted now, in one run */
+_Static_assert(TRADE_MOST * PA_BIN_MAKE_PAGES <= PA_BIN_MAX_PAGES, "what is not wanted now fits a bin");
+
 pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
 {
     if (align_pages == 1 && pa_mcache_enter(c)) {
@@ -456,14 +476,20 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     pa_mcache_enter_slow(c);
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
-    give_up_idle(c, npages);
-    pa_span *s = pa_mheap_alloc_span(c->heap, npages, align_pages);
+    /* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they
+     * cost is touching them. */
+    bool make = npages <= PA_BIN_MAKE_PAGES && align_pages == 1;
+    pa_span *s = make ? reuse_idle(c, npages, npages + npages / 8) : NULL;
+    if (!s) {
+        retire_empty_currents(c);
+        s = pa_bins_trade_locked(c, npages, align_pages, make ? TRADE_MOST * npages : npages);
+    }
     if (!s) {
         give_up_all(c);
         s = pa_mheap_alloc_span(c->heap, npages, align_pages);
+        if (s)
+            pa_span_format_large(s);
     }
-    if (s)
-        pa_span_format_large(s);
     pa_lock_release(&c->slow);
     pa_peak_tell(&c->heap->peak);
     return s;
@@ -501,8 +527,8 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
 
 /* ---- The end of a thread ---- */
 
-/* Owned and on no list: to the heap, to mcentral, or abandoned. */
-static void let_go(pa_mcache *c, pa_span *s)
+/* Was current: partial, or abandoned when it is full, or empty and so in the bins. */
+static void settle(pa_mcache *c, pa_span *s)
 {
     pa_span_collect_remote(s);
     while (s->free == NULL && s->tail >= s->limit && !pa_span_has_out(s))
@@ -510,38 +536,62 @@ static void let_go(pa_mcache *c, pa_span *s)
             return;
     s->idle_since = 0;
     if (s->live == 0)
-        pa_mheap_free_span(c->heap, s);
+        pa_bins_put_empty_locked(c, s);
     else
-        pa_mcentral_put(c->heap, s);
+        pa_spanlist_push_back(&c->partial[s->size_class], s);
 }
 
-static void release_all(pa_mcache *c)
+/* All but partial spans, collected, goes back. */
+static void clear_out_locked(pa_mcache *c)
 {
-    pa_mcache_enter_slow(c);
     flush_outbox(c);
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = take_current(c, k);
         if (s)
-            let_go(c, s);
-        while ((s = pa_spanlist_pop_front(&c->partial[k])) != NULL)
-            let_go(c, s);
+            settle(c, s);
         c->run_level[k] = c->borrowed[k] = 0;
     }
+    collect_all_partial(c);
     pa_bins_drain_locked(c, 0);
     c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
     pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
+}
+
+static void list_partial_locked(pa_mcache *c)
+{
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        pa_mcentral_put_list(c->heap, k, &c->partial[k]);
+}
+
+/* leave: partial spans together to whoever comes next. */
+static void release_all(pa_mcache *c, bool leave)
+{
+    pa_mcache_enter_slow(c);
+    clear_out_locked(c);
+    if (!leave || !pa_leavings_add(c->heap, c))
+        list_partial_locked(c);
     pa_idle_note(&c->heap->idle); /* the spans that were listed */
     __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
     pa_lock_release(&c->slow);
 }
 
-void pa_mcache_release_all(pa_mcache *c)
+static void release_and_notify(pa_mcache *c, bool leave)
 {
-    PA_YIELD(EXIT_BEFORE_RELEASE);
-    release_all(c);
+    release_all(c, leave);
     if (PA_LIKELY(!atomic_load_explicit(&c->heap->decay.notify_due, memory_order_relaxed)))
         return;
     pa_decay_notify(&c->heap->decay); /* may start a thread, which allocates from c: once more */
-    release_all(c);
+    release_all(c, leave);
+}
+
+void pa_mcache_release_all(pa_mcache *c)
+{
+    release_and_notify(c, false);
+}
+
+void pa_mcache_move_out(pa_mcache *c)
+{
+    PA_YIELD(EXIT_BEFORE_RELEASE);
+    release_and_notify(c, true);
 }

@@ -25,6 +25,9 @@ enum {
     PA_BIN_CAP_FIRST_PAGES = 128,
     PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,
 
+    /* Spans up to this are cut from and joined of other binned ones. */
+    PA_BIN_MAKE_PAGES = 128,
+
     PA_OUTBOX_SLOTS = 64,
 
     /* A class takes so many blocks, up to this size, from others before it gets a span and a page of its own. */
@@ -117,6 +120,8 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages);
 size_t pa_mcache_release_to_os(pa_mcache *c);
 /* Gives everything back: partial spans are listed, full ones abandoned. c owns nothing afterwards. */
 void pa_mcache_release_all(pa_mcache *c);
+/* The same at the end of a thread: partial spans are left to other threads together (heap/leavings.h). */
+void pa_mcache_move_out(pa_mcache *c);
 
 /* The owner's fast paths use bins and outbox between enter and leave. Who flushes them meanwhile sets `closed`,
  * makes every thread pass a barrier (membarrier(2)) and looks at `busy`: at 0, the owner is out and cannot come back

@@ -37,13 +37,30 @@ static pa_span *unlink_first_locked(pa_heap *h, pa_mcentral *m)
     return s;
 }
 
+static void give_up_locked(pa_heap *h, pa_mcentral *m, pa_span *s)
+{
+    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
+    PA_YIELD(LIST_OWNER_CLEARED);
+    link_locked(h, m, s);
+}
+
 void pa_mcentral_put(pa_heap *h, pa_span *s)
 {
     pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][s->size_class];
     pa_lock_acquire(&m->lock);
-    atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
-    PA_YIELD(LIST_OWNER_CLEARED);
-    link_locked(h, m, s);
+    give_up_locked(h, m, s);
+    pa_lock_release(&m->lock);
+}
+
+void pa_mcentral_put_list(pa_heap *h, unsigned size_class, pa_spanlist *spans)
+{
+    pa_mcentral *m = &h->central[PA_KIND_EXPLICIT][size_class];
+    pa_span *s;
+    if (!spans->first)
+        return;
+    pa_lock_acquire(&m->lock);
+    while ((s = pa_spanlist_pop_front(spans)) != NULL)
+        give_up_locked(h, m, s);
     pa_lock_release(&m->lock);
 }
 

@@ -10,6 +10,8 @@
 
 /* Lists an owned explicit span that has free blocks. Caller owned it and owns it no longer. */
 void pa_mcentral_put(pa_heap *h, pa_span *s);
+/* The same for all spans of a list of that class; the list is empty afterwards. Takes the lock once. */
+void pa_mcentral_put_list(pa_heap *h, unsigned size_class, pa_spanlist *spans);
 /* Takes the oldest listed span for new_owner, collected; NULL when there is none. Wholly free spans met
  * on the way go back to the heap. The owner of the result is new_owner. */
 pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner);

@@ -112,16 +112,22 @@ static bool grow_locked(pa_heap *h, size_t npages)
     return false;
 }
 
+void pa_heap_rank_central_locks(pa_heap *h)
+{
+    h->leavings.lock.rank = PA_RANK_MCENTRAL;
+    for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
+        for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
+            h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
+}
+
 bool pa_heap_init_locked(pa_heap *h)
 {
     if (h->initialised)
         return true;
     h->lock.rank = PA_RANK_MHEAP;
     h->offheap.lock.rank = PA_RANK_OFFHEAP;
-    if (PA_ASSERT_LEVEL >= 1) /* ranks are read by checked builds only; leave the pages untouched otherwise */
-        for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
-            for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
-                h->central[k][c].lock.rank = PA_RANK_MCENTRAL;
+    if (PA_ASSERT_LEVEL >= 1)
+        pa_heap_rank_central_locks(h);
     h->span_headers.object_bytes = sizeof(pa_span);
     h->span_headers.align = _Alignof(pa_span);
     h->span_headers.by_page = true;
@@ -142,11 +148,9 @@ bool pa_heap_init_locked(pa_heap *h)
     return h->initialised;
 }
 
-/* Fills what is missing of a stock: 64 pages, spare headers. May leave either empty. */
-static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
+/* Fills what is missing of the spare headers, if there is memory for them. */
+static void refill_headers_locked(pa_heap *h, pa_page_stock *stock)
 {
-    if (stock->cache.free == 0)
-        stock->cache = pa_pagealloc_alloc_to_cache(&h->pages);
     while (stock->header_count < PA_SPARE_HEADERS) {
         pa_span *s = pa_fixalloc_alloc_locked(&h->span_headers, &h->offheap);
         if (!s)
@@ -155,10 +159,12 @@ static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
     }
 }
 
-static void set_npages(pa_span *s, size_t npages)
+/* Fills what is missing of a stock: 64 pages, spare headers. May leave either empty. */
+static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
 {
-    pa_owner_set(&s->npages, (uint32_t)npages);
-    s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
+    if (stock->cache.free == 0)
+        stock->cache = pa_pagealloc_alloc_to_cache(&h->pages);
+    refill_headers_locked(h, stock);
 }
 
 /* A sample of what is in use, when that has moved far enough since the last. */
@@ -191,7 +197,7 @@ static uint64_t count_inuse(pa_heap *h, size_t npages)
 static pa_span *publish(pa_heap *h, pa_span *s, uintptr_t base, size_t npages, size_t scavenged_pages)
 {
     pa_owner_set(&s->base, base);
-    set_npages(s, npages);
+    pa_span_set_npages(s, npages);
     pa_owner_set(&s->size_class, 0);
     s->needs_zero = scavenged_pages != npages || !pa_release_reads_zero(h, base, npages << PA_PAGE_SHIFT);
     s->next = s->prev = NULL;
@@ -412,19 +418,47 @@ void pa_mheap_free_released_span(pa_heap *h, pa_span *s)
     pa_lock_release(&h->lock);
 }
 
-void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
+static void unpublish_list(pa_heap *h, pa_span *first)
 {
-    if (!first)
-        return;
     for (pa_span *s = first; s; s = s->next)
         unpublish(h, s);
-    pa_lock_acquire(&h->lock);
+}
+
+static void free_span_list_locked(pa_heap *h, pa_span *first)
+{
     for (pa_span *s = first, *next; s; s = next) {
         next = s->next;
         free_span_locked(h, s);
     }
     pa_heap_notice_idle_locked(h);
+}
+
+void pa_mheap_free_span_list(pa_heap *h, pa_span *first)
+{
+    if (!first)
+        return;
+    unpublish_list(h, first);
+    pa_lock_acquire(&h->lock);
+    free_span_list_locked(h, first);
     pa_lock_release(&h->lock);
+}
+
+pa_span *pa_mheap_trade(pa_heap *h, pa_page_stock *stock, pa_span *first, size_t npages, size_t align_pages)
+{
+    if (is_absurd(npages) || is_absurd(align_pages)) {
+        pa_mheap_free_span_list(h, first);
+        return NULL;
+    }
+    unpublish_list(h, first);
+    pa_lock_acquire(&h->lock);
+    if (first)
+        free_span_list_locked(h, first);
+    pa_span *s = alloc_span_locked(h, npages, npages, align_pages);
+    refill_headers_locked(h, stock);
+    uint64_t over_bytes = over_limit_locked(h);
+    pa_lock_release(&h->lock);
+    obey_limit(h, over_bytes);
+    return s;
 }
 
 /* [end, end + more) where its pages reach beyond the last arena: takes what is left of that one, and a new arena
@@ -463,7 +497,7 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     pa_span added = {.base = end, .npages = (uint32_t)more};
     pa_space_set(&added, s);
     PA_UNPOISON(end, more << PA_PAGE_SHIFT);
-    set_npages(s, npages);
+    pa_span_set_npages(s, npages);
     s->limit = s->tail = s->base + pa_span_bytes(s);
     if (scavenged_pages != more || !pa_release_reads_zero(h, end, more << PA_PAGE_SHIFT))
         s->needs_zero = 1;
@@ -478,7 +512,7 @@ void pa_mheap_shrink_span(pa_heap *h, pa_span *s, size_t npages)
     PA_ASSERT(s->size_class == 0 && npages >= 1 && npages < s->npages);
     size_t fewer = s->npages - npages;
     pa_span removed = {.base = s->base + (npages << PA_PAGE_SHIFT), .npages = (uint32_t)fewer};
-    set_npages(s, npages);
+    pa_span_set_npages(s, npages);
     s->limit = s->tail = removed.base;
     PA_POISON(removed.base, fewer << PA_PAGE_SHIFT);
     pa_space_set(&removed, NULL);

@@ -5,13 +5,14 @@
 #include "heap/heap.h"
 #include "pages/pagecache.h"
 
-enum { PA_SPARE_HEADERS = 8 };
+/* Span headers that a visit fills up to, and room for those of spans that were joined (heap/pieces.h). */
+enum { PA_SPARE_HEADERS = 8, PA_MOST_HEADERS = 32 };
 
 /* What a thread keeps so that small page runs need no lock. Owned by one mcache. */
 typedef struct pa_page_stock {
     pa_pagecache cache;
     uint32_t header_count;
-    pa_span *headers[PA_SPARE_HEADERS];
+    pa_span *headers[PA_MOST_HEADERS];
 } pa_page_stock;
 
 /* A span of npages (>= 1), state MANUAL, in the page table, not formatted. align_pages is a power of
@@ -26,6 +27,9 @@ void pa_mheap_free_span(pa_heap *h, pa_span *s);
 void pa_mheap_free_released_span(pa_heap *h, pa_span *s);
 /* The same for a list linked through next; takes the lock once. */
 void pa_mheap_free_span_list(pa_heap *h, pa_span *first);
+/* Both in one visit: frees a list (NULL: nothing), then hands out npages. Fills up the stock's headers, with which its
+ * thread can cut spans of its own (heap/pieces.h). */
+pa_span *pa_mheap_trade(pa_heap *h, pa_page_stock *stock, pa_span *first, size_t npages, size_t align_pages);
 /* Grows a large span in place by the pages right behind it; false when they are not free. */
 bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages);
 /* Cuts a large span to its first npages. */

@@ -141,6 +141,13 @@ PA_INLINE unsigned pa_bin_of(size_t npages)
     return 16 + (e - 4) * 8 + ((unsigned)(npages >> (e - 3)) & 7);
 }
 
+/* Caller owns the pages. */
+PA_INLINE void pa_span_set_npages(pa_span *s, size_t npages)
+{
+    pa_owner_set(&s->npages, (uint32_t)npages);
+    s->bin = npages <= PA_BIN_MAX_PAGES ? (uint8_t)pa_bin_of(npages) : 0;
+}
+
 /* Is p the start of an element? One multiplication (Lemire, Kaser, Kurz, "Faster
  * remainder by direct computation", 2019). Precondition: p lies in the span's pages. A cached span
  * has no element that is a block: its state says so. */

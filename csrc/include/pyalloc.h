@@ -376,6 +376,20 @@ typedef struct pa_snapshot {
 /* Any thread; starts nothing and changes no setting, but reads the environment's if nobody did. */
 void pa_read_snapshot(pa_snapshot *out);
 
+/* Locks of one kind, by rank; all counted since the start. */
+typedef struct pa_lock_stats {
+    const char *name;                    /* "MHEAP": the page heap's; "MCENTRAL": the size classes'; static */
+    bool shared;                         /* false: each thread has its own, and others come by rarely */
+    uint64_t acquisitions;
+    uint64_t waits;                      /* of those, found the lock held */
+    uint64_t wait_ns, wait_max_ns;       /* together, and the longest */
+    uint64_t hold_ns, hold_max_ns;       /* the same from taking to giving back; 4 ns exact */
+} pa_lock_stats;
+
+/* Fills out[0..min(capacity, kinds)) with the kinds of lock that were taken, lowest rank first; returns how many.
+ * 0 unless PYALLOC_DEBUG=lockstat=1 was set at the start: measuring costs some 100 ns an acquisition. Any thread. */
+int pa_read_lock_stats(pa_lock_stats *out, int capacity);
+
 /* ---- Metrics: names, units and descriptions of what a snapshot holds (Go: runtime/metrics) ----------- */
 
 typedef enum pa_metric_kind { PA_METRIC_COUNT, PA_METRIC_REAL, PA_METRIC_HISTOGRAM } pa_metric_kind;

@@ -40,6 +40,7 @@ static void lock_heap(pa_heap *h)
 {
     pa_lock_acquire(&h->specials.lock);
     pa_lock_acquire(&h->decay.lock);
+    pa_lock_acquire(&h->leavings.lock);
     for (unsigned k = 0; k < PA_SPAN_KINDS; k++)
         for (unsigned c = 0; c < PA_SIZE_CLASSES; c++)
             pa_lock_acquire(&h->central[k][c].lock);
@@ -68,6 +69,7 @@ static void release_all(void (*release)(pa_lock *))
         for (unsigned k = PA_SPAN_KINDS; k-- > 0;)
             for (unsigned c = PA_SIZE_CLASSES; c-- > 0;)
                 release(&h->central[k][c].lock);
+        release(&h->leavings.lock);
         release(&h->decay.lock);
         release(&h->specials.lock);
     }
@@ -207,6 +209,7 @@ static void child(void)
     if (!h->initialised)
         return;
     pa_idle_reset_child(h);
+    pa_leavings_reset_child(h);
     for (pa_proc *p = pa_the_procs.all; p; p = p->next_all)
         if (&p->cache != pa_current_mcache)
             deliver_outbox(&p->cache);

@@ -52,7 +52,7 @@ static void thread_exit(void *argument)
 {
     pa_proc *p = argument;
     pa_gcproc_detach(p);
-    pa_mcache_release_all(&p->cache);
+    pa_mcache_move_out(&p->cache);
     pa_lock_acquire(&pa_the_procs.lock);
     fill_exited_locked();
     pa_current_mcache = &pa_mcache_exited;

@@ -25,6 +25,7 @@ class Workload(NamedTuple):
     ops: int
     about: str
     trace_path: Optional[Path] = None
+    environment: Optional[Mapping[str, str]] = None  # beside the allocator's own
 
     @property
     def group(self) -> str:
@@ -131,6 +132,7 @@ def _kernels() -> List[Workload]:
 def dropin() -> List[Workload]:
     """What the drop-in bars measure beside all tests: growth by doubling, bursts that leave survivors, threads."""
     many = {"threads": 64, "locks": 1}
+    timed = {"PYALLOC_DEBUG": "lockstat=1"}
     return [
         Workload("growth-256m", "growth", {"size": 64 * KIB, "size-max": 256 * MIB, "live": 1, "order": "double"}, 26,
                  "one array doubling from 64 KiB to 256 MiB, twice"),
@@ -140,13 +142,13 @@ def dropin() -> List[Workload]:
         Workload("survivors-random", "survivors", {"order": "random"}, 1, "16 to 1024 bytes, a random tenth survives"),
         Workload("churn-1t", "sizemix", {}, 6_000_000, "independent churn, one thread"),
         Workload("churn-2t", "sizemix", {"threads": 2}, 12_000_000, "the same in two threads, twice the work"),
-        Workload("locks-sizemix", "sizemix", many, 12_800_000, "64 threads, blocks up to 8 KiB"),
-        Workload("locks-threadtest", "threadtest", many, 12_800_000, "64 threads with nothing in common"),
-        Workload("locks-larson", "larson", many, 6_400_000, "64 threads, replacing blocks of others"),
+        Workload("locks-sizemix", "sizemix", many, 12_800_000, "64 threads, blocks up to 8 KiB", None, timed),
+        Workload("locks-threadtest", "threadtest", many, 12_800_000, "64 threads with nothing in common", None, timed),
+        Workload("locks-larson", "larson", many, 6_400_000, "64 threads, replacing blocks of others", None, timed),
         Workload("locks-large", "large", {"size": 64 * KIB, "size-max": MIB, "live": 2, **many}, 64_000,
-                 "64 threads, 64 KiB to 1 MiB"),
+                 "64 threads, 64 KiB to 1 MiB", None, timed),
         Workload("locks-huge", "large", {"size": 2 * MIB, "size-max": 8 * MIB, "live": 1, **many}, 3_200,
-                 "64 threads, 2 to 8 MiB"),
+                 "64 threads, 2 to 8 MiB", None, timed),
     ]
 
 

@@ -38,12 +38,14 @@ class Program(NamedTuple):
 class Row(NamedTuple):
     clause: str
     summary: Optional[stats.Summary]
-    bound: float
+    bound: Optional[float]  # None: reported only
 
     @property
     def met(self) -> str:
         if self.summary is None:
             return "skipped"
+        if self.bound is None:
+            return "reported"
         return "yes" if self.summary.median <= self.bound else "NO"
 
 
@@ -185,7 +187,7 @@ def ratios(samples: Samples, peer: str, field: int) -> List[float]:
     return stats.geometric_mean_per_round(rows)
 
 
-def _row(text: str, values: Sequence[float], bound: float) -> Row:
+def _row(text: str, values: Sequence[float], bound: Optional[float]) -> Row:
     return Row(text, stats.summarize(values) if values else None, bound)
 
 
@@ -239,7 +241,8 @@ def cells(rows: Sequence[Row]) -> List[List[report.Cell]]:
     made = []
     for row in rows:
         s = row.summary
-        words = [row.clause, "-" if s is None else f"{s.median:.3f}", f"{row.bound:g}", row.met,
+        bound = "-" if row.bound is None else f"{row.bound:g}"
+        words = [row.clause, "-" if s is None else f"{s.median:.3f}", bound, row.met,
                  "-" if s is None else f"{s.q1:.3f} - {s.q3:.3f}"]
         made.append([report.Cell(word) for word in words])
     return made

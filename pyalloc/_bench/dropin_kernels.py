@@ -11,8 +11,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from pyalloc._bench.allocators import OURS
 from pyalloc._bench.runner import Results
 
-#: A clause: text, one value a round (none: skipped), bound.
-Clause = Tuple[str, List[float], float]
+#: A clause: text, one value a round (none: skipped), bound (None: reported only).
+Clause = Tuple[str, List[float], Optional[float]]
 
 SCALING = 0.97
 LOCKS_SMALL = ("locks-sizemix", "locks-threadtest", "locks-larson", "locks-large")
@@ -77,7 +77,24 @@ def _locks(results: Results) -> List[Clause]:
     if "locks-huge" in names:
         rows.append(("locks-huge: shared locks taken / operation",
                      _own(results, "locks-huge", "shared_locks", "ops"), 2))
+    for test in (*LOCKS_SMALL, "locks-huge"):
+        if test in names:
+            means, longest = _holds(results, test)
+            rows.append((f"{test}: a shared lock is held, mean ns", means, None))
+            rows.append((f"{test}: the longest hold, ns (preemption included)", longest, None))
     return rows
+
+
+def _holds(results: Results, test: str) -> Tuple[List[float], List[float]]:
+    """Mean and longest hold of the page heap's and the size classes' locks by round, ns; these runs measure them."""
+    means, longest = [], []
+    for sample in results.samples(test, OURS):
+        held = [kind for kind in ("MHEAP", "MCENTRAL") if sample is not None and f"lock_{kind}_taken" in sample]
+        if sample is not None and held:
+            taken = sum(sample[f"lock_{kind}_taken"] for kind in held)
+            means.append(sum(sample[f"lock_{kind}_hold_ns"] for kind in held) / taken)
+            longest.append(float(max(sample[f"lock_{kind}_hold_max_ns"] for kind in held)))
+    return means, longest
 
 
 def _growth(results: Results) -> List[Clause]:

@@ -56,13 +56,15 @@ def expectation(allocator: Allocator) -> str:
     return "libc" if allocator.library is None else allocator.library
 
 
-def measure(program: Path, arguments: Sequence[str], allocator: Allocator) -> Sample:
+def measure(
+    program: Path, arguments: Sequence[str], allocator: Allocator, environment: Optional[Mapping[str, str]] = None
+) -> Sample:
     """Runs one kernel once under *allocator*; its JSON line, or :class:`BenchError` with what it said."""
     command = [str(program), arguments[0], "--expect", expectation(allocator), *arguments[1:]]
     try:
         done = subprocess.run(
             command,
-            env=child_environment(allocator),
+            env={**child_environment(allocator), **(environment or {})},
             capture_output=True,
             text=True,
             errors="replace",
@@ -215,7 +217,8 @@ def run_round(program: Path, jobs: Sequence[Job], results: Results, number: int)
     results.begin_round()
     for at, job in enumerate(jobs):
         for allocator in rotated(results.allocators, number + at):
-            results.put(job.test.name, allocator.name, measure(program, job.arguments, allocator))
+            sample = measure(program, job.arguments, allocator, job.test.environment)
+            results.put(job.test.name, allocator.name, sample)
 
 
 def as_json(results: Results) -> List[Mapping[str, Any]]:

@@ -51,7 +51,9 @@ def test_clauses_of_the_kernels():
         "churn-1t": {who: {"ns_per_op": ns} for who, ns in churn.items()},
         "churn-2t": {who: {"ns_per_op": ns} for who, ns in (("pyalloc", 6.25), ("glibc", 12.0), ("jemalloc", 8.0))},
         "locks-larson": {"pyalloc": {"shared_locks": 40, "ops": 10_000}},
-        "locks-huge": {"pyalloc": {"shared_locks": 40, "ops": 10}},
+        "locks-huge": {"pyalloc": {"shared_locks": 40, "ops": 10, "lock_MHEAP_taken": 30, "lock_MHEAP_hold_ns": 3000,
+                                   "lock_MHEAP_hold_max_ns": 700, "lock_MCENTRAL_taken": 10,
+                                   "lock_MCENTRAL_hold_ns": 200, "lock_MCENTRAL_hold_max_ns": 900}},
         "growth-256m": {"pyalloc": {"ns_per_op": 1.0, "peak_rss_kib": 3},
                         "glibc": {"ns_per_op": 2.0, "peak_rss_kib": 2}},
     }).clauses()
@@ -61,6 +63,9 @@ def test_clauses_of_the_kernels():
     assert values == [pytest.approx(2.0 / 1.6)] and bound == pytest.approx(1 / 0.97)
     assert got["locks-larson: shared locks taken / 1,000 operations"] == ([4.0], 5)
     assert got["locks-huge: shared locks taken / operation"] == ([4.0], 2)
+    assert got["locks-huge: a shared lock is held, mean ns"] == ([80.0], None)
+    assert got["locks-huge: the longest hold, ns (preemption included)"] == ([900.0], None)
+    assert got["locks-larson: a shared lock is held, mean ns"] == ([], None), "a library without these figures"
     assert got["doubling to 256 MiB: time / glibc"] == ([0.5], 1.1)
     assert got["doubling to 256 MiB: peak RSS / glibc"] == ([1.5], 1.1)
 
@@ -68,8 +73,11 @@ def test_clauses_of_the_kernels():
 def test_a_kernel_alone(tmp_path):
     done = command("--only", "locks-huge", "--rounds", "1", "--peers", "glibc", "--json", str(tmp_path / "out"))
     assert done.returncode in (0, 1), done.stderr
-    (row,) = json.loads((tmp_path / "out").read_text())["rows"]
-    assert row["clause"].startswith("locks-huge") and row["measured"]["median"] > 0
+    rows = json.loads((tmp_path / "out").read_text())["rows"]
+    assert [row["met"] in ("yes", "NO") for row in rows] == [True, False, False], "a bar and two reports"
+    for row in rows:
+        assert row["clause"].startswith("locks-huge") and row["measured"]["median"] > 0
+    assert [row["met"] for row in rows[1:]] == ["reported", "reported"]
 
 
 def test_startup_is_judged_against_an_empty_library_and_mimalloc():

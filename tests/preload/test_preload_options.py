@@ -52,6 +52,21 @@ def test_summary_at_exit(library):
     assert run(["ls", "/"], LD_PRELOAD=library).stderr == ""
 
 
+def test_lock_statistics_at_exit(library):
+    """A line for each kind of lock, only when asked for; the figures are checked in tests/stress/lockstat.c."""
+    words = ["sort", "--parallel=1", "/dev/null"]
+    silent = run(words, LD_PRELOAD=library, PYALLOC_STATS_AT_EXIT="1")
+    assert silent.returncode == 0 and "  lock " not in silent.stderr
+    result = run(words, LD_PRELOAD=library, PYALLOC_STATS_AT_EXIT="1", PYALLOC_DEBUG="lockstat=1")
+    assert result.returncode == 0 and SUMMARY.match(result.stderr)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("  lock ")]
+    figures = {line.split()[1]: [int(n) for n in re.findall(r"\d+", line.split(None, 2)[2])] for line in lines}
+    assert {"PROC_SLOW", "MHEAP"} <= set(figures)
+    for times, mean, longest, waits, *_ in figures.values():
+        assert times > 0 and waits <= times and mean <= longest
+    assert figures["MHEAP"][2] > 0, "to grow the heap takes more than 4 ns"
+
+
 def test_no_summary_into_a_reused_descriptor(library, tmp_path):
     """A daemon closes every descriptor and opens its own: the summary must not land there."""
     program = ("import os, resource\nos.closerange(2, 1024)\n"

@@ -142,6 +142,68 @@ static void random_walk(long rounds, uint64_t seed)
     heap_must_be_empty();
 }
 
+/* Growth by an eighth, several blocks in one another's way: copies grow with the logarithm of the size, and the room
+ * that a block has is a quarter, and what rounding adds. */
+static void small_steps_seldom_move(void)
+{
+    enum { BLOCKS = 4, MOST_MOVES = 36 }; /* 256 B to 512 KiB by quarters: log(2048) / log(1.25) = 34 */
+    unsigned char *p[BLOCKS] = {0};
+    size_t nbytes = 256;
+    int moves[BLOCKS] = {0};
+    for (int k = 0; k < BLOCKS; k++) {
+        REQUIRE((p[k] = pa_malloc(nbytes)) != NULL);
+        pattern_fill(p[k], nbytes, (uint32_t)k);
+    }
+    for (size_t next; nbytes < 512 * PA_KIB; nbytes = next) {
+        next = nbytes + nbytes / 8;
+        for (int k = 0; k < BLOCKS; k++) {
+            unsigned char *q = pa_realloc(p[k], next);
+            REQUIRE(q);
+            moves[k] += q != p[k];
+            p[k] = q;
+            pattern_verify(q, nbytes, nbytes, (uint32_t)k);
+            pattern_fill(q, next, (uint32_t)k);
+            REQUIRE(pa_usable_size(q) <= pa_good_size(next + next / 4), "%zu for %zu", pa_usable_size(q), next);
+        }
+    }
+    for (int k = 0; k < BLOCKS; k++) {
+        REQUIRE(moves[k] <= MOST_MOVES, "%d", moves[k]);
+        pa_free(p[k]);
+    }
+    unsigned char *exact = pa_malloc(300), *more = pa_realloc(exact, 1000); /* by more than a quarter: as asked */
+    REQUIRE(more && pa_usable_size(more) == pa_good_size(1000));
+    pa_free(more);
+    heap_must_be_empty();
+}
+
+/* The heap is full but for a hole that holds the size and not a quarter more: that is no reason to refuse. */
+static void without_room_the_size_alone(void)
+{
+    enum { WAS = 700 * 1024, WANTED = 730 * 1024, HOLE = 768 * 1024, FILL = 64 * 1024, MOST = 2048 };
+    static void *fill[MOST];
+    unsigned char *p = pa_malloc(WAS), *wall = pa_malloc(FILL), *hole = pa_malloc(HOLE), *other = pa_malloc(FILL);
+    REQUIRE(p && wall && hole && other);
+    pattern_fill(p, WAS, 4);
+    pa_vm_inject_failure(1); /* no more arenas */
+    int n = 0;
+    for (size_t nbytes = 32 * PA_MIB; nbytes >= PA_PAGE_BYTES; nbytes /= 2) /* few: headers need memory, too */
+        while ((fill[n] = pa_malloc(nbytes)) != NULL)
+            REQUIRE(++n < MOST);
+    pa_free(hole);
+    errno = 0;
+    unsigned char *q = pa_realloc(p, WANTED);
+    REQUIRE(q && q != p && errno == 0, "%d", errno);
+    REQUIRE(pa_usable_size(q) < WAS + WAS / 4, "%zu", pa_usable_size(q));
+    pattern_verify(q, WAS, WAS, 4);
+    pa_vm_inject_failure(0);
+    while (n)
+        pa_free(fill[--n]);
+    pa_free(q);
+    pa_free(wall);
+    pa_free(other);
+    heap_must_be_empty();
+}
+
 int main(int argc, char **argv)
 {
     long rounds = argument(argc, argv, 1, 20000);
@@ -150,6 +212,8 @@ int main(int argc, char **argv)
     huge_ones_move_in_pieces();
     refusals_keep_the_block();
     small_in_place();
+    small_steps_seldom_move();
+    without_room_the_size_alone();
     random_walk(rounds, (uint64_t)argument(argc, argv, 2, 1));
     heap_must_be_empty();
     printf("realloc: %ld rounds\n", rounds);

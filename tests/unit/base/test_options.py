@@ -9,7 +9,7 @@ from whitebox import ffi, lib
 
 OFF_BYTES = 2**63 - 1
 DEFAULTS = {"background": 0, "stats_at_exit": 0, "decay_ms": 500, "gogc": 100, "memlimit": OFF_BYTES, "gctrace": 0,
-            "scavtrace": 0, "madvdontneed": 1}
+            "scavtrace": 0, "madvdontneed": 1, "lockstat": 0}
 
 
 def parse(*entries):
@@ -36,6 +36,7 @@ GOOD = {
     "bytes": (["PYALLOC_MEMLIMIT=512MiB"], {"memlimit": 512 << 20}),
     "Go's bytes": (["GOMEMLIMIT=3GiB"], {"memlimit": 3 << 30}),
     "debug": (["PYALLOC_DEBUG=gctrace=1,scavtrace=2,"], {"gctrace": 1, "scavtrace": 2}),
+    "lock statistics": (["PYALLOC_DEBUG=lockstat=1"], {"lockstat": 1}),
     "Go's debug": (["GODEBUG=http2debug=1,gctrace=1,inittrace,madvdontneed=0"], {"gctrace": 1, "madvdontneed": 0}),
     "our debug wins": (["PYALLOC_DEBUG=gctrace=2", "GODEBUG=gctrace=1,scavtrace=1"], {"gctrace": 2, "scavtrace": 1}),
     "the first of two counts": (["PYALLOC_DECAY_MS=7", "PYALLOC_DECAY_MS=8"], {"decay_ms": 7}),

@@ -37,6 +37,8 @@ PLANTS = {
     "list_links": "mcentral: list links disagree",
     "list_count": "mcentral: count of listed spans is wrong",
     "lists_count": "mcentral: count of spans on all lists is wrong",
+    "leavings_of_a_class": "leavings: count of a class is wrong",
+    "leavings_count": "leavings: count of all is wrong",
     "current_of_another_class": "mcache: current span of another class or owner, or without its bias",
     "partial_is_current": "mcache: partial span of another class or owner, empty, or current",
     "direct_entry": "mcache: direct table disagrees with current spans",
