@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/sample.h"
 #include "base/poison.h"
 #include "base/yield.h"
 #include "gc/barrier.h"
@@ -100,6 +101,8 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     if (full != PA_EMPTY_SPAN) {
         pa_gcproc_account(p, full); /* first: who counts what is not accounted yet looks at alloc */
         pa_owner_set(&g->alloc[kind - 1][size_class], PA_EMPTY_SPAN);
+        if (PA_UNLIKELY(p->cache.managed_sampler != NULL))
+            pa_sampling_settle(p->cache.managed_sampler, kind, size_class, full, true);
         pa_managed_uncache_span(h, full);
     }
     uint64_t freed_bytes = 0, span_bytes = (uint64_t)pa_class_span_pages[size_class] << PA_PAGE_SHIFT;
@@ -129,6 +132,12 @@ static PA_COLD bool collect_for_room(pa_proc *p)
     return collected;
 }
 
+/* p's sampler, NULL while no heap profile was ever on in it. */
+PA_INLINE pa_managed_sampler *sampler_of(pa_proc *p)
+{
+    return PA_UNLIKELY(pa_racy_load(&p->cache.sampling)) ? pa_sampling_managed(&p->cache) : p->cache.managed_sampler;
+}
+
 /* A free slot, not zeroed; its span in *from. Polls. NULL with errno. */
 static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span **from)
 {
@@ -141,9 +150,18 @@ static PA_NOINLINE void *slot_slow(unsigned kind, unsigned size_class, pa_span *
     pa_world_poll(p);
     for (bool tried = false;;) {
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
+        pa_managed_sampler *m = sampler_of(p);
+        if (PA_UNLIKELY(m != NULL))
+            pa_sampling_settle(m, kind, size_class, s, false);
         uint32_t idx = s == PA_EMPTY_SPAN ? 0 : pa_span_next_free_idx(s);
         if (idx < s->nelems) { /* the empty span has none */
             pa_owner_add(&s->alloc_count, 1);
+            if (PA_UNLIKELY(m != NULL)) {
+                if (pa_racy_load(&p->cache.sampling))
+                    pa_sample_object(p, m, s, idx);
+                else
+                    pa_sampling_pass(m, kind, size_class, s);
+            }
             if (p->cache.gc->marking)
                 pa_managed_mark_ahead(s); /* of the next slots; this one is marked by publish */
             *from = s;
@@ -303,6 +321,11 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     if (kind == PA_KIND_SCAN)
         write_layout(s, s->base, span_bytes, l);
     pa_gcproc_account_large(p, span_bytes);
+    if (PA_UNLIKELY(pa_racy_load(&p->cache.sampling))) {
+        pa_managed_sampler *m = pa_sampling_managed(&p->cache);
+        if (m)
+            pa_sample_object(p, m, s, 0);
+    }
     return publish(p->cache.gc, s, (void *)s->base);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "api/profile.h"
 #include "api/summary.h"
 #include "api/trace.h"
 #include "base/options.h"
@@ -54,6 +55,7 @@ static __attribute__((constructor)) void start(void)
     if (pa_the_options.background)
         pa_scavenge_enable();
     pa_trace_at_start();
+    pa_profile_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)
@@ -69,6 +71,7 @@ static __attribute__((destructor)) void finish(void)
     if (pa_the_options.stats_at_exit && same_file(report.fd))
         pa_summary_write(report.fd, "statistics at exit");
     pa_trace_at_exit();
+    pa_profile_at_exit();
 }
 
 PA_EXPORT bool pa_option(int index, pa_option_info *out)

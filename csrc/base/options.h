@@ -30,7 +30,11 @@
     X(trace, "PYALLOC_TRACE", PATH, 0, "", NULL,                                                             \
       "write an execution trace to this file when the process exits (JSON for Perfetto); %p: process id")    \
     X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \
-      "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")
+      "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")                  \
+    X(profile, "PYALLOC_PROFILE", PATH, 0, "", NULL,                                                         \
+      "write a heap profile to this file when the process exits (gzip, for go tool pprof); %p: process id")  \
+    X(profile_rate, "PYALLOC_PROFILE_RATE", BYTES, 512 * 1024, "512KiB", NULL,                               \
+      "bytes between two samples of that profile on average; 1 samples every block")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */
 #define PA_DEBUG_KEYS(X)                                                                                     \

@@ -139,7 +139,7 @@ const char *pa_mcache_find_broken(pa_mcache *c)
                 return "mcache: partial span of another class or owner, empty, or current";
     }
     for (size_t i = 0; i < PA_DIRECT_COUNT - 1; i++)
-        if (c->direct[i] != c->current[pa_class_of_size(i * 8)])
+        if (c->direct[i] != (c->sampling ? PA_EMPTY_SPAN : c->current[pa_class_of_size(i * 8)]))
             return "mcache: direct table disagrees with current spans";
     uint32_t pages = 0;
     for (unsigned i = 0; i < PA_BIN_COUNT; i++) {

@@ -20,6 +20,7 @@
 #include "base/yield.h"
 #include "heap/bins.h"
 #include "heap/mcentral.h"
+#include "heap/profile.h"
 #include "heap/remote.h"
 #include "sys/clock.h"
 
@@ -31,11 +32,16 @@ enum {
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
-    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED};
-    for (unsigned i = 0; i < PA_DIRECT_COUNT; i++)
-        c->direct[i] = PA_EMPTY_SPAN;
+    *c = (pa_mcache){
+        .next_cache = c->next_cache,
+        .managed_sampler = c->managed_sampler,
+        .closed = PA_CACHE_FLUSHED,
+        .sampling = pa_profile_round_racy() & 1,
+    };
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
         c->current[i] = PA_EMPTY_SPAN;
+    c->direct[PA_DIRECT_COUNT - 1] = PA_EMPTY_SPAN;
+    pa_mcache_show_current_locked(c);
     c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
@@ -62,15 +68,31 @@ void pa_mcache_enter_slow(pa_mcache *c)
 
 /* ---- Current span ---- */
 
-static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
+/* What small mallocs of the class pop from. */
+static void show(pa_mcache *c, unsigned size_class, pa_span *s)
 {
-    pa_owner_set(&c->current[size_class], s);
     size_t top = pa_class_object_bytes[size_class];
     if (top > PA_SMALL_MAX_STEP8_BYTES)
         return;
     size_t below = size_class > 1 ? pa_class_object_bytes[size_class - 1] : 0;
     for (size_t i = size_class > 1 ? below / 8 + 1 : 0; i <= top / 8; i++)
-        c->direct[i] = s;
+        pa_owner_set(&c->direct[i], s);
+}
+
+static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
+{
+    pa_owner_set(&c->current[size_class], s);
+    if (PA_LIKELY(!c->sampling))
+        show(c, size_class, s);
+}
+
+void pa_mcache_show_current_locked(pa_mcache *c)
+{
+    bool counted = c->sampling;
+    pa_owner_set(&c->medium_max_bytes, counted ? 0 : PA_SMALL_MAX_BYTES);
+    pa_owner_set(&c->binned_max_bytes, counted ? 0 : (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT);
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        show(c, k, counted ? PA_EMPTY_SPAN : c->current[k]);
 }
 
 static pa_span *make_current(pa_mcache *c, unsigned size_class, pa_span *s)

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "python/buffer.h"
+#include "python/frames.h"
 #include "python/gccontrol.h"
 #include "python/items.h"
 #include "python/snapshot.h"
@@ -82,7 +83,7 @@ static int add_functions(PyObject *module)
 {
     static PyMethodDef *const methods[] = {
         pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
-        pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods,
+        pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods, pa_frames_methods,
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0)
@@ -100,7 +101,7 @@ PyMODINIT_FUNC PyInit__core(void)
     if (module == NULL)
         return NULL;
     if (add_functions(module) < 0 || add_types(module) < 0 || add_exception(module) < 0 ||
-        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0) {
+        PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0 || pa_frames_install() < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/poison.h"
 #include "heap/mcentral.h"
+#include "heap/profile.h"
 #include "heap/remote.h"
 #include "sys/trace.h"
 #include "world/proc.h"
@@ -55,6 +56,7 @@ static void prepare(void)
     pa_lock_acquire(&pa_the_roots.lock);
     if (pa_the_heap.initialised)
         lock_heap(&pa_the_heap);
+    pa_profile_fork_prepare();
     pa_trace_fork_prepare();
 }
 
@@ -85,6 +87,7 @@ static void unlock(pa_lock *l)
 static void parent(void)
 {
     pa_trace_fork_parent();
+    pa_profile_fork_parent();
     release_all(unlock);
 }
 
@@ -202,6 +205,7 @@ static void child(void)
 {
     pa_heap *h = &pa_the_heap;
     pa_trace_fork_child();
+    pa_profile_fork_child();
     release_all(pa_lock_reset_child);
     if (!h->initialised)
         return;

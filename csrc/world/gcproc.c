@@ -5,6 +5,7 @@
  */
 #include "heap/managed.h"
 #include "heap/object.h"
+#include "heap/sampling.h"
 #include "world/roots.h"
 #include "world/stw.h"
 
@@ -51,6 +52,8 @@ void pa_gcproc_flush_spans(pa_proc *p)
             pa_span *s = p->cache.gc->alloc[k][c];
             if (s == PA_EMPTY_SPAN)
                 continue;
+            if (PA_UNLIKELY(p->cache.managed_sampler != NULL)) /* first: all slots ahead are in alloc_cache then */
+                pa_sampling_settle(p->cache.managed_sampler, k + 1, c, s, true);
             if (p->cache.gc->marking)
                 pa_managed_unmark_ahead(s);
             pa_gcproc_account(p, s);
