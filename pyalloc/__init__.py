@@ -140,6 +140,7 @@ __all__ = [
     "metrics",
     "owns",
     "preload",
+    "profile",
     "read_gc_stats",
     "read_mem_stats",
     "ref_array",
@@ -159,6 +160,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pyalloc import preload as preload
+    from pyalloc._profile import profile as profile
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -175,8 +177,8 @@ def __getattr__(name: str) -> Any:
         return globals()[name]
     if name == "preload":
         return importlib.import_module("pyalloc.preload")
-    if name == "trace":
-        globals()[name] = importlib.import_module("pyalloc._trace").trace
+    if name in ("trace", "profile"):
+        globals()[name] = getattr(importlib.import_module(f"pyalloc._{name}"), name)
         return globals()[name]
     raise AttributeError(f"module 'pyalloc' has no attribute {name!r}")
 

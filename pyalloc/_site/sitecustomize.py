@@ -1,0 +1,22 @@
+"""Imports pyalloc when a Python interpreter starts, so that heap profiles have lines of Python code.
+
+Without pyalloc in this interpreter its stacks are native.  The program's own sitecustomize, which this one stands before,
+is imported afterwards; nothing of this folder stays in sys.path.
+"""
+
+import os
+import sys
+
+_me = sys.modules.pop(__name__)
+_folder = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if not entry or os.path.abspath(entry) != _folder]
+try:
+    import pyalloc  # noqa: F401
+except Exception:  # of whatever kind: a profile must not keep a program from running
+    pass
+try:
+    import sitecustomize  # noqa: F401
+except ImportError as _error:
+    if _error.name != "sitecustomize":
+        raise
+    sys.modules[__name__] = _me
