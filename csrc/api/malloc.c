@@ -60,9 +60,11 @@ static void *alloc_class_on(pa_mcache *c, void *argument)
     return s ? pop(s) : NULL;
 }
 
-static PA_NOINLINE void *malloc_class_slow(unsigned size_class)
+/* c is the calling thread's, perhaps a constant one. */
+static PA_NOINLINE void *malloc_class_slow(pa_mcache *c, unsigned size_class)
 {
-    pa_mcache *c = pa_proc_attach();
+    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
+        c = pa_proc_attach();
     request r = {.size_class = size_class};
     void *p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
     return p ? p : out_of_memory();
@@ -92,11 +94,11 @@ static PA_NOINLINE pa_span *alloc_large_slow(size_t nbytes, size_t align)
 }
 
 /* The same, from the bins only; NULL when they have none. A constant mcache's are empty. */
-PA_INLINE pa_span *alloc_large_fast(size_t nbytes)
+PA_INLINE pa_span *alloc_large_fast(pa_mcache *c, size_t nbytes)
 {
-    if (PA_UNLIKELY(nbytes > pa_racy_load(&pa_current_mcache->binned_max_bytes)))
+    if (PA_UNLIKELY(nbytes > pa_owner_get(&c->binned_max_bytes)))
         return NULL;
-    pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
+    pa_span *s = pa_mcache_bin_take(c, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
     if (PA_LIKELY(s != NULL))
         PA_UNPOISON(s->base, pa_span_bytes(s));
     return s;
@@ -112,44 +114,47 @@ static PA_NOINLINE void *malloc_large_slow(size_t nbytes)
     return s ? (void *)s->base : out_of_memory();
 }
 
-static PA_NOINLINE void *malloc_large(size_t nbytes)
+static PA_NOINLINE void *malloc_large(pa_mcache *c, size_t nbytes)
 {
-    pa_span *s = alloc_large_fast(nbytes);
+    pa_span *s = alloc_large_fast(c, nbytes);
     return PA_LIKELY(s != NULL) ? (void *)s->base : malloc_large_slow(nbytes);
 }
 
-/* While there is a heap profile every small block comes here: see heap/sampling.h. */
-static PA_NOINLINE void *malloc_counted(pa_mcache *c, unsigned size_class)
+/* A counted block, which may be due for a sample. */
+static PA_NOINLINE void *malloc_due(pa_mcache *c, unsigned size_class)
 {
-    void *p;
-    if (PA_UNLIKELY(pa_sampling_count(c, pa_class_object_bytes[size_class])) &&
-        (p = pa_sample_block(c, size_class)) != NULL)
-        return p;
-    p = pop(c->current[size_class]);
-    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(size_class);
+    void *p = pa_sample_block(c, size_class);
+    return p || (p = pop(c->current[size_class])) ? p : malloc_class_slow(c, size_class);
 }
 
+/* A miss; or any small block while there is a heap profile, see heap/sampling.h. */
 static PA_NOINLINE void *malloc_small_slow(size_t nbytes)
 {
     unsigned size_class = pa_class_of_size(nbytes);
     pa_mcache *c = pa_current_mcache;
-    return pa_racy_load(&c->sampling) ? malloc_counted(c, size_class) : malloc_class_slow(size_class);
+    if (PA_LIKELY(!pa_owner_get(&c->sampling)))
+        return malloc_class_slow(c, size_class);
+    if (PA_UNLIKELY(pa_sampling_count(c, pa_class_object_bytes[size_class])))
+        return malloc_due(c, size_class);
+    void *p = pop(c->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
 }
 
 static PA_NOINLINE void *malloc_medium(size_t nbytes)
 {
-    if (PA_UNLIKELY(nbytes > pa_racy_load(&pa_current_mcache->medium_max_bytes)))
-        return malloc_large(nbytes);
+    pa_mcache *c = pa_current_mcache;
+    if (PA_UNLIKELY(nbytes > pa_owner_get(&c->medium_max_bytes)))
+        return malloc_large(c, nbytes);
     unsigned size_class = pa_class_of_size(nbytes);
-    void *p = pop(pa_current_mcache->current[size_class]);
-    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(size_class);
+    void *p = pop(c->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
 }
 
 PA_INLINE void *malloc_inline(size_t nbytes)
 {
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_STEP8_BYTES))
         return malloc_medium(nbytes);
-    void *p = pop(pa_racy_load(&pa_current_mcache->direct[(nbytes + 7) >> 3]));
+    void *p = pop(pa_owner_get(&pa_current_mcache->direct[(nbytes + 7) >> 3]));
     return PA_LIKELY(p != NULL) ? p : malloc_small_slow(nbytes);
 }
 
@@ -302,7 +307,7 @@ PA_EXPORT void pa_free_aligned_sized(void *p, size_t align, size_t nbytes)
 
 static void *calloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large_fast(nbytes);
+    pa_span *s = alloc_large_fast(pa_current_mcache, nbytes);
     if (!s && !(s = alloc_large_slow(nbytes, 1)))
         return out_of_memory();
     return s->needs_zero ? memset((void *)s->base, 0, nbytes) : (void *)s->base;
@@ -448,7 +453,7 @@ static void *free_released_on(pa_mcache *c, void *s)
  * copies of hundreds of MiB are never resident together. */
 static void *copy_and_release(pa_span *s, size_t nbytes)
 {
-    unsigned char *to = malloc_large(nbytes), *from = (unsigned char *)s->base;
+    unsigned char *to = malloc_large(pa_current_mcache, nbytes), *from = (unsigned char *)s->base;
     if (!to)
         return NULL;
     bool released = true;

@@ -111,10 +111,17 @@ void pa_profile_at_start(void)
         pa_exitfile_complain(&at_exit, "no profile", error, ": PYALLOC_PROFILE_RATE is 0 or above 1 TiB");
 }
 
-void pa_profile_at_exit(void)
+PA_EXPORT bool pa_profile_finish(void)
 {
     if (!pa_exitfile_is_mine(&at_exit))
-        return;
+        return false;
     pa_profile_stop();
     pa_exitfile_write(&at_exit, pa_profile_write);
+    at_exit.process = 0;
+    return true;
+}
+
+void pa_profile_at_exit(void)
+{
+    pa_profile_finish();
 }

@@ -64,7 +64,7 @@ static size_t above_loop(const uintptr_t *native, size_t count)
     return count;
 }
 
-static PA_NOINLINE void take_stack(stack *out)
+PA_INLINE void take_stack(stack *out)
 {
     uintptr_t native[NATIVE_MAX];
     size_t count = pa_unwind(native, NATIVE_MAX);
@@ -81,7 +81,7 @@ static PA_NOINLINE void take_stack(stack *out)
         out->frames[out->depth++] = places.frames[i];
 }
 
-static uint32_t write_down(uint32_t round, size_t nbytes)
+PA_INLINE uint32_t write_down(uint32_t round, size_t nbytes)
 {
     stack s;
     int saved_errno = errno;

@@ -471,6 +471,10 @@ void pa_profile_discard(void);
  * alloc_objects, alloc_space, inuse_objects, inuse_space. 0, the errno of write(2), or ENOMEM. On or off. */
 int pa_profile_write(int fd);
 
+/* Writes the file that PYALLOC_PROFILE asks for now, not when the process exits: for interpreters, which free everything
+ * before. Once; false when there is nothing to write. */
+bool pa_profile_finish(void);
+
 typedef struct pa_profile_stats {
     bool on;
     uint64_t rate_bytes;

@@ -203,7 +203,21 @@ static PyObject *profile_sees_python(PyObject *module, PyObject *unused)
     return PyBool_FromLong(layout != NULL);
 }
 
+PyDoc_STRVAR(profile_finish_doc, "profile_finish()\n--\n\n"
+                                 "Writes the file that PYALLOC_PROFILE asks for now, not at the exit of the process, "
+                                 "by when Python has freed its objects.  False: there is none.");
+
+static PyObject *profile_finish(PyObject *module, PyObject *unused)
+{
+    bool written;
+    Py_BEGIN_ALLOW_THREADS
+    written = pa_profile_finish();
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(written);
+}
+
 PyMethodDef pa_frames_methods[] = {
+    {"profile_finish", profile_finish, METH_NOARGS, profile_finish_doc},
     {"profile_sees_python", profile_sees_python, METH_NOARGS, profile_sees_python_doc},
     {NULL, NULL, 0, NULL},
 };

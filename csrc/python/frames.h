@@ -7,7 +7,7 @@
 /* Tells the core how to walk Python stacks, when this interpreter is one whose frames are known. 0, or -1 with an
  * exception. */
 int pa_frames_install(void);
-/* profile_sees_python() */
+/* profile_finish(), profile_sees_python() */
 extern PyMethodDef pa_frames_methods[];
 
 #endif
