@@ -114,7 +114,7 @@ static PA_NOINLINE void *malloc_large_slow(size_t nbytes)
     return s ? (void *)s->base : out_of_memory();
 }
 
-static PA_NOINLINE void *malloc_large(pa_mcache *c, size_t nbytes)
+static PA_NOINLINE void *malloc_large(size_t nbytes, pa_mcache *c)
 {
     pa_span *s = alloc_large_fast(c, nbytes);
     return PA_LIKELY(s != NULL) ? (void *)s->base : malloc_large_slow(nbytes);
@@ -144,7 +144,7 @@ static PA_NOINLINE void *malloc_medium(size_t nbytes)
 {
     pa_mcache *c = pa_current_mcache;
     if (PA_UNLIKELY(nbytes > pa_owner_get(&c->medium_max_bytes)))
-        return malloc_large(c, nbytes);
+        return malloc_large(nbytes, c);
     unsigned size_class = pa_class_of_size(nbytes);
     void *p = pop(c->current[size_class]);
     return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
@@ -453,7 +453,7 @@ static void *free_released_on(pa_mcache *c, void *s)
  * copies of hundreds of MiB are never resident together. */
 static void *copy_and_release(pa_span *s, size_t nbytes)
 {
-    unsigned char *to = malloc_large(pa_current_mcache, nbytes), *from = (unsigned char *)s->base;
+    unsigned char *to = malloc_large(nbytes, pa_current_mcache), *from = (unsigned char *)s->base;
     if (!to)
         return NULL;
     bool released = true;

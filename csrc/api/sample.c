@@ -138,12 +138,12 @@ bool pa_sample_freed(pa_span *s)
 
 static void sample_object(pa_proc *p, pa_span *s, uint32_t idx, size_t nbytes)
 {
-    int64_t left = p->cache.sample_left;
-    p->cache.sample_left = INT64_MAX / 2; /* as pa_sampling_is_due */
+    int64_t left = pa_owner_get(&p->cache.sample_left);
+    pa_owner_set(&p->cache.sample_left, INT64_MAX / 2); /* as pa_sampling_is_due */
     uint32_t record = write_down(pa_profile_round_racy(), nbytes);
     if (record && !pa_special_add_sample(p->cache.heap, s, idx, record))
         pa_profile_lose(record);
-    p->cache.sample_left = left;
+    pa_owner_set(&p->cache.sample_left, left);
 }
 
 void pa_sample_object(pa_proc *p, pa_managed_sampler *m, pa_span *s, uint32_t idx)

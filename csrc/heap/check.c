@@ -29,12 +29,15 @@ static uint32_t checked_length(const pa_span *s, uintptr_t first, uint32_t max)
 
 static const char *check_explicit_small(const pa_span *s, uint32_t live)
 {
-    if (s->limit - s->base !=
-        pa_span_bytes(s) / pa_class_object_bytes[s->size_class] * pa_class_object_bytes[s->size_class])
+    size_t size = pa_class_object_bytes[s->size_class], room = pa_span_bytes(s) / size * size;
+    bool sampled = s->limit - s->base == size && !s->free; /* heap/sampling.h: one block, perhaps on its way home */
+    if (s->limit - s->base != room && !sampled)
         return "span: limit is not the end of the last element";
+    if (atomic_load(&((pa_span *)(uintptr_t)s)->sample) && (!sampled || s->magic))
+        return "span: a sampled block is not alone, or its free would be taken for another's";
     if (s->tail < s->base || s->tail > s->limit)
         return "span: tail outside the span";
-    uint32_t carved = (uint32_t)((s->tail - s->base) / pa_class_object_bytes[s->size_class]);
+    uint32_t carved = (uint32_t)((s->tail - s->base) / size);
     uint32_t free_count = checked_length(s, (uintptr_t)s->free, carved);
     if (free_count == UINT32_MAX)
         return "span: free list leaves the span, holds a non-element or loops";

@@ -71,7 +71,9 @@ struct pa_mcache {
      * by who starts or ends a profile, read relaxed by the owner: late by a call at most. */
     uint32_t sampling;
     uint32_t sample_round;              /* the owner's, so the next four: profile that sample_left belongs to */
-    int64_t sample_left, sample_next;   /* bytes up to the next sample, and from there to the one after it */
+    /* Bytes up to the next sample, and from there to the one after it. Who starts a profile sets the first to -1; when
+     * the owner overwrites that, it has counted on from an earlier profile for one block. */
+    int64_t sample_left, sample_next;
     uint64_t sample_random;
     struct pa_managed_sampler *managed_sampler; /* NULL until a managed object is counted */
     /* Slow path. */

@@ -392,5 +392,6 @@ void pa_profile_fork_parent(void)
 void pa_profile_fork_child(void)
 {
     pa_lock_reset_child(&profile.lock);
-    pa_lock_reset_child(&pa_profiling_lock); /* its holder, if any, is gone with half of a file */
+    /* Not taken before the fork, which would wait for a file to be encoded: its holder, if any, is gone. */
+    atomic_store_explicit(&pa_profiling_lock.state, 0, memory_order_relaxed);
 }

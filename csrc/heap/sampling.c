@@ -22,6 +22,8 @@ void pa_mcache_set_sampling(pa_mcache *c, bool on)
 {
     pa_lock_acquire(&c->slow);
     pa_owner_set(&c->sampling, on);
+    if (on) /* what is left of an earlier profile's distance is void: the next block asks pa_sampling_is_due */
+        pa_owner_set(&c->sample_left, -1);
     pa_mcache_show_current_locked(c);
     pa_lock_release(&c->slow);
 }
@@ -41,18 +43,18 @@ uint32_t pa_sampling_is_due(pa_mcache *c, size_t nbytes)
     if (c->sample_round != round) { /* what was left is an earlier profile's */
         c->sample_round = round;
         c->sample_random = pa_profile_seed();
-        c->sample_left = distance(&c->sample_random);
+        pa_owner_set(&c->sample_left, distance(&c->sample_random));
         if (!pa_sampling_count(c, nbytes))
             return 0;
     }
     c->sample_next = distance(&c->sample_random);
-    c->sample_left = INT64_MAX / 2;
+    pa_owner_set(&c->sample_left, INT64_MAX / 2);
     return round;
 }
 
 void pa_sampling_resume(pa_mcache *c)
 {
-    c->sample_left = c->sample_next;
+    pa_owner_set(&c->sample_left, c->sample_next);
 }
 
 /* ---- Where ---- */
@@ -106,8 +108,12 @@ pa_managed_sampler *pa_sampling_managed(pa_mcache *c)
     m->round = round;
     uint64_t state = pa_profile_seed();
     for (unsigned k = 0; k < PA_SPAN_KINDS - 1; k++)
-        for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
-            m->streams[k][i].left = distance(&state);
+        for (unsigned i = 0; i < PA_SIZE_CLASSES; i++) {
+            struct pa_managed_stream *stream = &m->streams[k][i];
+            stream->left = distance(&state);
+            if (stream->span) /* what it gave away before is not this profile's */
+                stream->seen = stream->span->alloc_count;
+        }
     m->random = state;
     return m;
 }

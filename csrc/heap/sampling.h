@@ -18,8 +18,8 @@ void pa_mcache_set_sampling(pa_mcache *c, bool on);
 /* c allocates nbytes: true when it may be due for a sample, which pa_sampling_is_due decides. The owner's. */
 PA_INLINE bool pa_sampling_count(pa_mcache *c, size_t nbytes)
 {
-    int64_t left = c->sample_left - (int64_t)nbytes;
-    c->sample_left = left;
+    int64_t left = pa_owner_get(&c->sample_left) - (int64_t)nbytes;
+    pa_owner_set(&c->sample_left, left);
     return PA_UNLIKELY(left < 0);
 }
 /* A block of nbytes made the count pass: is it sampled? When it is, counting rests until the next two calls: what the
