@@ -63,10 +63,15 @@ static void *alloc_class_on(pa_mcache *c, void *argument)
 /* c is the calling thread's, perhaps a constant one. */
 static PA_NOINLINE void *malloc_class_slow(pa_mcache *c, unsigned size_class)
 {
-    if (PA_UNLIKELY(!pa_mcache_is_real(c)))
+    void *p;
+    if (PA_UNLIKELY(!pa_mcache_is_real(c))) {
         c = pa_proc_attach();
+        if (pa_owner_get(&c->sampling) && pa_sampling_count(c, pa_class_object_bytes[size_class]) &&
+            (p = pa_sample_block(c, size_class)) != NULL)
+            return p; /* a thread's first block counts, too */
+    }
     request r = {.size_class = size_class};
-    void *p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
+    p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
     return p ? p : out_of_memory();
 }
 

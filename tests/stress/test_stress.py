@@ -28,6 +28,7 @@ RUNS = {
     "idle": {"plain": ["20000", "3"], "asan": ["5000", "3"], "tsan": ["3000", "3", "0"]},
     "laps": {"plain": [], "asan": [], "tsan": []},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
+    "profiling": {"plain": ["60", "3"], "asan": ["20", "3"], "tsan": ["8", "2"]},
     "snapshots": {"asan": ["1500", "3"], "tsan": ["600", "3"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
 }
@@ -42,6 +43,8 @@ SOAKS = [
     ("plain", "idle", "300000", "4"),
     ("tsan", "idle", "40000", "4", "0"),
     ("plain", "onesided", "20000"),
+    ("plain", "profiling", "600", "4", "9"),
+    ("asan", "profiling", "150", "4", "10"),
     ("plain", "realloc", "100000", "7"),
     ("plain", "snapshots", "200000", "8"),
     ("tsan", "snapshots", "5000", "4"),
