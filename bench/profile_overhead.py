@@ -1,12 +1,13 @@
 """What a heap profile costs programs: instructions by callgrind, or time in interleaved rounds.
 
     python bench/profile_overhead.py                    instructions: off, on, on / off; needs valgrind
-    python bench/profile_overhead.py --timed 15         seconds of processor time: medians of paired ratios, with quartiles
+    python bench/profile_overhead.py --timed 15         processor time: medians of paired ratios, with quartiles
     python bench/profile_overhead.py --baseline LIB     beside them another libpyalloc.so, without a profile
 
-Programs: cc1 on generated C, sqlite3 filling and asking a table, CPython on JSON with its own allocator and with malloc,
-and kernels that do nothing but allocate, which say what one allocation costs.  "on" is PYALLOC_PROFILE at the default
-rate, or --rate; starting, and writing the file at exit, are part of it.  What is not installed is named and left out.
+Programs: cc1 on generated C, sqlite3 filling and asking a table, CPython on JSON with its own allocator and with
+malloc, and kernels that do nothing but allocate, which say what one allocation costs.  "on" is PYALLOC_PROFILE at the
+default rate, or --rate; starting, and writing the file at exit, are part of it.  What is not installed is named and
+left out.
 """
 
 import argparse
@@ -97,6 +98,7 @@ def timed(command, sides, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timed", type=int, metavar="ROUNDS", help="time instead of instructions")
+    parser.add_argument("--library", default=preload.path(), help="the libpyalloc.so to measure")
     parser.add_argument("--baseline", metavar="LIB", help="another libpyalloc.so to compare with, profile off")
     parser.add_argument("--rate", help="bytes between two samples, as PYALLOC_PROFILE_RATE")
     parser.add_argument("--only", default="", help="programs whose name has this in it")
@@ -108,10 +110,10 @@ def main():
         for name, command, extra in programs(folder, not options.timed):
             if options.only not in name:
                 continue
-            sides = {"off": environment(preload.path(), extra)}
+            sides = {"off": environment(options.library, extra)}
             if options.baseline:
                 sides["baseline"] = environment(options.baseline, extra)
-            sides["on"] = environment(preload.path(), extra, folder / "out.pb.gz", options.rate)
+            sides["on"] = environment(options.library, extra, folder / "out.pb.gz", options.rate)
             if options.timed:
                 for side, ratios in timed(command, sides, options.timed).items():
                     if side != "off":

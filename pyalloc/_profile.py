@@ -227,8 +227,8 @@ def profile(path: Union[str, os.PathLike[str], None] = None, *, rate: int = 512 
             print(line.flat, line.frame)
 
     The file opens in ``go tool pprof`` and speedscope.  None for *path*: no file, only :meth:`Profile.samples`,
-    :meth:`Profile.top` and :meth:`Profile.write`.  Buffers and managed objects are seen; under ``python -m pyalloc run``
-    everything that the program gets from malloc.  Stacks have native functions and lines of Python code.
+    :meth:`Profile.top` and :meth:`Profile.write`.  Buffers and managed objects are seen; under ``python -m pyalloc
+    run`` everything that the program gets from malloc.  Stacks have native functions and lines of Python code.
 
     rate: one sample in so many bytes on average, 1 (every block) to 1 TiB.  Each stands for as many blocks as it
     takes, so sums are unbiased.  A sampled block takes pages of its own, 8 KiB if it is small: with small rates a

@@ -1,7 +1,7 @@
 """A strict reader of pprof's profile.proto in gzip, written from the format's description, for what tests ask.
 
-github.com/google/pprof, proto/profile.proto, and its rules: the first string is empty, identities are not zero and unique,
-whatever is referred to is there, every sample has as many values as there are sample types.
+github.com/google/pprof, proto/profile.proto, and its rules: the first string is empty, identities are not zero and
+unique, whatever is referred to is there, every sample has as many values as there are sample types.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
  * encoded into memory mapped for that and then written, with no lock held, so that a slow reader stops nobody and
  * nothing is allocated at exit.
  *
- * A program that forks goes on in both: the child has its parent's samples and counts on.  It writes a file when the path
- * has a "%p", so that it has a name of its own.
+ * A program that forks goes on in both: the child has its parent's samples and counts on.  It writes a file when the
+ * path has a "%p", so that it has a name of its own.
  */
 #include "api/profile.h"
 

@@ -1,8 +1,8 @@
 /* profile_proto.c - encoding the heap profile (github.com/google/pprof, proto/profile.proto).
  *
  * Owns nothing; sites are copied first, so no lock that malloc needs is held while the loader is asked for names.  The
- * format is protocol buffers' wire format: a message is a sequence of fields, each a key (number << 3 | wire type), then
- * a varint, or a length and that many bytes.  Repeated fields may be mixed with others, so strings, functions and
+ * format is protocol buffers' wire format: a message is a sequence of fields, each a key (number << 3 | wire type),
+ * then a varint, or a length and that many bytes.  Repeated fields may be mixed with others, so strings, functions and
  * locations are written when they are first needed; two hash tables give those that were written their numbers.
  *
  * The file is complete in itself: functions have names, so that it can be read without the programs.  Where there is

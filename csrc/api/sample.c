@@ -1,8 +1,8 @@
 /* sample.c - taking a sample: whose block, from which stack.
  *
- * Owns the interpreter's walker: `walker` is stored last (release) and read first (acquire), so that who sees it sees the
- * ranges, which are written once.  Everything else is the thread's own or behind the profile's lock.  Called with no lock held; what a
- * walk allocates is not sampled (pa_sampling_is_due).
+ * Owns the interpreter's walker: `walker` is stored last (release) and read first (acquire), so that who sees it sees
+ * the ranges, which are written once.  Everything else is the thread's own or behind the profile's lock.  Called with
+ * no lock held; what a walk allocates is not sampled (pa_sampling_is_due).
  *
  * A stack has native frames, innermost first, down to the interpreter's loop, and from there the lines of interpreted
  * code: how the loop was called and what lies below it is the same in every stack and says nothing.  Without a walker,
@@ -18,7 +18,7 @@
 #include "sys/symbols.h"
 #include "sys/unwind.h"
 
-enum { NATIVE_MAX = 40, PLACES_MAX = PA_PROFILE_DEPTH_MAX - NATIVE_MAX };
+enum { NATIVE_MAX = 32, PLACES_MAX = PA_PROFILE_DEPTH_MAX - NATIVE_MAX };
 
 typedef struct stack {
     uint64_t frames[PA_PROFILE_DEPTH_MAX];
@@ -51,8 +51,8 @@ static bool add_place(void *context, const char *function, size_t function_bytes
     return places->depth < PLACES_MAX;
 }
 
-/* How many native frames stand above the interpreter's loop. Compilers cut seldom used parts out of functions: where the
- * loop is not found, those outside the interpreter do. */
+/* How many native frames stand above the interpreter's loop. Compilers cut seldom used parts out of functions: where
+ * the loop is not found, those outside the interpreter do. */
 static size_t above_loop(const uintptr_t *native, size_t count)
 {
     for (size_t i = 0; i < count; i++)

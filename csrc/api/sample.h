@@ -6,8 +6,8 @@
 #include "include/pyalloc.h"
 #include "world/proc.h"
 
-/* A block of a small class whose bytes made pa_sampling_count pass; NULL: it is not sampled, allocate as always. c is the
- * calling thread's. Keeps errno, as all here. */
+/* A block of a small class whose bytes made pa_sampling_count pass; NULL: it is not sampled, allocate as always. c is
+ * the calling thread's. Keeps errno, as all here. */
 void *pa_sample_block(pa_mcache *c, unsigned size_class);
 /* The same for a large block that was just allocated, which is counted here. */
 void pa_sample_large(pa_mcache *c, pa_span *s);

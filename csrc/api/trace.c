@@ -2,7 +2,8 @@
  *
  * Owns the path that PYALLOC_TRACE names, copied at the start, because programs overwrite their environment (to show a
  * title in ps) and change their folder; the rings are sys/trace.c's, the format trace_json.c's, the file exitfile.c's.
- * Events are copied into memory mapped for that, so that writing a trace records nothing and needs no allocator at exit.
+ * Events are copied into memory mapped for that, so that writing a trace records nothing and needs no allocator at
+ * exit.
  */
 #include "api/trace.h"
 

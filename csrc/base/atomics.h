@@ -7,8 +7,8 @@
  * x86-64 every store is a release, so only the compiler must keep the order, and it stays one instruction.
  * Its value is the new one.
  * pa_racy_load: such a reader's side.
- * pa_owner_get: the owner reads a word that others may write, seldom and only with values that are right whenever it sees
- * them. A plain load, so that the compiler is free to place it.
+ * pa_owner_get: the owner reads a word that others may write, seldom and only with values that are right whenever it
+ * sees them. A plain load, so that the compiler is free to place it.
  */
 #ifndef PA_ATOMICS_H
 #define PA_ATOMICS_H

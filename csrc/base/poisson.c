@@ -1,8 +1,8 @@
 /* poisson.c - exponential distances and the weights that go with them, without the mathematical library.
  *
- * Owns nothing, no locks.  The core depends on the C library alone, and libm is another one; two short series are all that
- * is needed.  ln(m) for m in [sqrt(1/2), sqrt(2)) is 2 artanh((m - 1) / (m + 1)); exp(-x) - 1 is a Taylor series for
- * small x, and (e^2x - 1) = (e^x - 1)(e^x - 1 + 2) leads to the others.  Both are within 1e-14 of the exact value.
+ * Owns nothing, no locks.  The core depends on the C library alone, and libm is another one; two short series are all
+ * that is needed.  ln(m) for m in [sqrt(1/2), sqrt(2)) is 2 artanh((m - 1) / (m + 1)); exp(-x) - 1 is a Taylor series
+ * for small x, and (e^2x - 1) = (e^x - 1)(e^x - 1 + 2) leads to the others.  Both are within 1e-14 of the exact value.
  *
  * The scheme is that of Go's MemProfileRate (runtime/malloc.go, nextSample; runtime/pprof, scaleHeapSample) and
  * tcmalloc's sampler; a rate of 1 samples all, as Go's.

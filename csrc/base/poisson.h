@@ -1,8 +1,8 @@
 /* poisson.h - which bytes of a stream of allocations are sampled, and what a sample stands for. Pure.
  *
- * Sample points lie on the stream at independent exponential distances with mean `rate` bytes (a Poisson process), and a
- * block is sampled when a point lies in it: with probability 1 - exp(-nbytes / rate), whatever was allocated before. A
- * sampled block stands for the reciprocal of that many blocks of its size, so sums over samples are unbiased.
+ * Sample points lie on the stream at independent exponential distances with mean `rate` bytes (a Poisson process),
+ * and a block is sampled when a point lies in it: with probability 1 - exp(-nbytes / rate), whatever was allocated
+ * before. A sampled block stands for the reciprocal of that many blocks of its size, so sums over samples are unbiased.
  */
 #ifndef PA_POISSON_H
 #define PA_POISSON_H

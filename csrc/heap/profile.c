@@ -1,9 +1,9 @@
 /* profile.c - tables of sites, places, strings and records in one mapping.
  *
- * Owns the tables; everything is under `lock` (rank PROFILE, below it only the kernel), which is taken once a sample and
- * once when a sampled block dies, so some thousand times a second at most.  The mapping is made when a profile is first
- * asked for, with room for the most that fits in each table; only what is used becomes resident.  It is never given
- * up, because sampled blocks of an earlier profile may be alive and name records in it.
+ * Owns the tables; everything is under `lock` (rank PROFILE, below it only the kernel), which is taken once a sample
+ * and once when a sampled block dies, so some thousand times a second at most.  The mapping is made when a profile is
+ * first asked for, with room for the most that fits in each table; only what is used becomes resident.  It is never
+ * given up, because sampled blocks of an earlier profile may be alive and name records in it.
  *
  * Sites and strings are found by hash tables with linear probing that never shrink: a profile only grows.  What does
  * not fit is counted as lost, never half counted.  Records are type-stable and linked through `weight` while they are

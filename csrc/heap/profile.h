@@ -43,8 +43,9 @@ void pa_profile_forget(void);
 uint64_t pa_profile_rate(void);
 uint64_t pa_profile_seed(void);
 
-/* Counts a sampled block of nbytes that was allocated at the stack. Its record, to be dropped when the block dies, or 0:
- * the profile is over, or full; that is counted as lost. Takes the profile's lock (rank PROFILE), allocates nothing. */
+/* Counts a sampled block of nbytes that was allocated at the stack. Its record, to be dropped when the block dies, or
+ * 0: the profile is over, or full; that is counted as lost. Takes the profile's lock (rank PROFILE), allocates
+ * nothing. */
 uint32_t pa_profile_add(uint32_t round, uint64_t nbytes, const uint64_t *frames, unsigned depth);
 /* The block of a record died. */
 void pa_profile_drop(uint32_t record);

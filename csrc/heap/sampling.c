@@ -1,14 +1,14 @@
 /* sampling.c - counting bytes up to the next sample, and the spans that sampled blocks live in.
  *
  * Owns the sampling fields of an mcache.  They are the owner's, but for `sampling`, the limits and `direct`, which
- * pa_mcache_set_sampling changes under the mcache's slow-path lock while the owner runs: the owner changes `direct` under
- * that lock only, and finds in each place either its current span or the empty one, both of which are right.
+ * pa_mcache_set_sampling changes under the mcache's slow-path lock while the owner runs: the owner changes `direct`
+ * under that lock only, and finds in each place either its current span or the empty one, both of which are right.
  *
  * Distances come from base/poisson.h; the process of sample points has no memory, so it does not matter that a count is
  * kept by each thread, that it goes on when the P gets another thread, or that it starts anew with each profile.
  *
- * Idea: guarded and sampled allocations with spans of their own are tcmalloc's (sampled spans hold one object); Go counts
- * in mallocgc (runtime/malloc.go, profilealloc).
+ * Idea: guarded and sampled allocations with spans of their own are tcmalloc's (sampled spans hold one object); Go
+ * counts in mallocgc (runtime/malloc.go, profilealloc).
  */
 #include "heap/sampling.h"
 

@@ -38,8 +38,8 @@ uint32_t pa_span_take_sample(pa_span *s);
 /* ---- Managed objects ----
  *
  * Nobody frees them, so alloc_count tells how many a span gave away since somebody looked.  What must not be missed is
- * the next sampled one: a span's alloc_cache is cut before it (slots are hidden, not lost), so that its allocation takes
- * the slow path.  Each class and kind is a stream of its own. */
+ * the next sampled one: a span's alloc_cache is cut before it (slots are hidden, not lost), so that its allocation
+ * takes the slow path.  Each class and kind is a stream of its own. */
 typedef struct pa_managed_sampler {
     uint32_t round;
     uint64_t random;

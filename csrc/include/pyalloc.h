@@ -451,17 +451,18 @@ int pa_trace_write(int fd);
 /* ---- Heap profile: who allocated what is alive ----------------------------------------------------------
  *
  * Blocks and managed objects are sampled, one in rate_bytes on average, at exponential distances; each stands for as
- * many of its size as it takes, so that sums are unbiased (Go: runtime.MemProfileRate). Bytes are those of the block, its
- * size class or pages. A sampled block takes pages of its own, 8 KiB for a small one: at the default rate at most 1.6 %
- * of the live heap. Not sampled are threads that have exited (what the C library still allocates for them) and what was
- * allocated before the start. What it costs while it is off: nothing on fast paths, a branch on some slow ones.
+ * many of its size as it takes, so that sums are unbiased (Go: runtime.MemProfileRate). Bytes are those of the block,
+ * its size class or pages. A sampled block takes pages of its own, 8 KiB for a small one: at the default rate at most
+ * 1.6 % of the live heap. Not sampled are threads that have exited (what the C library still allocates for them) and
+ * what was allocated before the start. What it costs while it is off: nothing on fast paths, a branch on some slow
+ * ones.
  */
 
 enum { PA_PROFILE_RATE_BYTES = 512 * 1024 };
 
-/* Starts one with what an earlier one found forgotten. rate_bytes: 1, which samples every block, to 1 TiB. seed: 0 takes
- * the time, others make a single thread's samples repeatable. 0, EBUSY (it is on), EINVAL, ENOMEM. A fork child goes on
- * with a copy of its parent's. */
+/* Starts one with what an earlier one found forgotten. rate_bytes: 1, which samples every block, to 1 TiB. seed: 0
+ * takes the time, others make a single thread's samples repeatable. 0, EBUSY (it is on), EINVAL, ENOMEM. A fork child
+ * goes on with a copy of its parent's. */
 int pa_profile_start(size_t rate_bytes, uint64_t seed);
 /* No more samples; what is sampled is seen to die on. False when it was not on. */
 bool pa_profile_stop(void);
@@ -471,8 +472,8 @@ void pa_profile_discard(void);
  * alloc_objects, alloc_space, inuse_objects, inuse_space. 0, the errno of write(2), or ENOMEM. On or off. */
 int pa_profile_write(int fd);
 
-/* Writes the file that PYALLOC_PROFILE asks for now, not when the process exits: for interpreters, which free everything
- * before. Once; false when there is nothing to write. */
+/* Writes the file that PYALLOC_PROFILE asks for now, not when the process exits: for interpreters, which free
+ * everything before. Once; false when there is nothing to write. */
 bool pa_profile_finish(void);
 
 typedef struct pa_profile_stats {
@@ -486,8 +487,8 @@ typedef struct pa_profile_stats {
 
 void pa_read_profile_stats(pa_profile_stats *out);
 
-/* A stack of interpreted code: calls frame(context, ...) for each line, innermost first, until that returns false. Texts
- * are UTF-8 with their lengths. Called inside malloc of any thread: may allocate, frees nothing that it did not
+/* A stack of interpreted code: calls frame(context, ...) for each line, innermost first, until that returns false.
+ * Texts are UTF-8 with their lengths. Called inside malloc of any thread: may allocate, frees nothing that it did not
  * allocate, and waits for nobody. */
 typedef bool (*pa_profile_frame)(void *context, const char *function, size_t function_bytes, const char *file,
                                  size_t file_bytes, uint32_t line, uint32_t function_line);

@@ -1,10 +1,10 @@
 /* frames.c - walking the Python stack of the calling thread from inside malloc.
  *
- * Owns `layout`, set once with the GIL held.  The walk runs wherever the interpreter, or an extension, calls malloc: it must
- * not allocate, create frame objects (that can start Python's collector, which runs code), take or change a reference, or
- * wait.  CPython's public calls for frames do some of that, so the interpreter's own frames are read, which are whole at
- * any time: a frame is linked when its code is set, and its line follows from the instruction pointer by
- * PyCode_Addr2Line, which only reads.
+ * Owns `layout`, set once with the GIL held.  The walk runs wherever the interpreter, or an extension, calls malloc:
+ * it must not allocate, create frame objects (that can start Python's collector, which runs code), take or change a
+ * reference, or wait.  CPython's public calls for frames do some of that, so the interpreter's own frames are read,
+ * which are whole at any time: a frame is linked when its code is set, and its line follows from the instruction
+ * pointer by PyCode_Addr2Line, which only reads.
  *
  * Where the fields lie is no part of CPython's interface, but it is fixed within a minor version; the table holds the
  * offsets of CPython 3.9 to 3.13.  Before it is used, the stack that it gives is compared with the one that the public

@@ -1,10 +1,10 @@
-/* symbols.c - names for addresses: the loader's tables first, then the symbol table of the file.
+/* symbols.c - names for addresses, from the symbol table of the file that was mapped, or the loader's.
  *
- * Owns nothing but what it maps for a caller; no locks of its own.  dladdr() knows what a library exports; a program's own
- * functions and static ones stand in the section .symtab of the file, unless it was stripped.  That is read whole into
- * memory from the operating system, and searched by looking at every symbol: some thousand addresses are asked
- * for, once, when a profile is written.  64-bit ELF of this machine's byte order; anything that does not look right is
- * taken for a file without symbols.
+ * Owns nothing but what it maps for a caller; no locks of its own.  A program's own functions and static ones stand in
+ * the section .symtab of the file; where it was stripped, .dynsym has what is exported.  The one that is there is read
+ * into memory from the operating system and sorted, and addresses are found by bisection: dladdr(), which finds the same
+ * by looking at every symbol, takes 0.1 s for a profile of a program with 40,000 of them, and is asked only where there
+ * is no file.  64-bit ELF of this machine's byte order; anything that does not look right is a file without symbols.
  */
 #include "sys/symbols.h"
 
@@ -20,12 +20,15 @@
 #include "base/bits.h"
 #include "sys/vm.h"
 
-enum { MOST_TABLE_BYTES = 1 << 30 };
+enum {
+    MOST_TABLE_BYTES = 1 << 30,
+    NESTED_MAX = 8, /* functions of other names that begin between an address and its own function */
+};
 
 typedef struct pa_elf_symbols {
-    size_t mapped_bytes;    /* of this and what follows */
-    size_t count, names_bytes;
-    const Elf64_Sym *symbols;
+    size_t mapped_bytes;        /* of this and what follows */
+    size_t count;
+    const Elf64_Sym *functions; /* by address */
     const char *names;
 } pa_elf_symbols;
 
@@ -170,26 +173,67 @@ static bool read_at(int fd, void *out, size_t nbytes, uint64_t offset)
     return true;
 }
 
+/* The sections of all symbols, or of those for the loader where the others were stripped, and of their names. */
 static bool find_tables(int fd, Elf64_Shdr *symbols, Elf64_Shdr *names)
 {
     Elf64_Ehdr head;
+    Elf64_Shdr section;
     if (!read_at(fd, &head, sizeof head, 0) || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
-        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_shentsize != sizeof *symbols)
+        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_shentsize != sizeof section)
         return false;
-    for (unsigned i = 0; i < head.e_shnum; i++) {
-        if (!read_at(fd, symbols, sizeof *symbols, head.e_shoff + i * sizeof *symbols))
+    symbols->sh_type = SHT_NULL;
+    for (unsigned i = 0; i < head.e_shnum && symbols->sh_type != SHT_SYMTAB; i++) {
+        if (!read_at(fd, &section, sizeof section, head.e_shoff + i * sizeof section))
             return false;
-        if (symbols->sh_type == SHT_SYMTAB)
-            return symbols->sh_link < head.e_shnum && symbols->sh_entsize == sizeof(Elf64_Sym) &&
-                   read_at(fd, names, sizeof *names, head.e_shoff + symbols->sh_link * sizeof *names) &&
-                   names->sh_size && symbols->sh_size < MOST_TABLE_BYTES && names->sh_size < MOST_TABLE_BYTES;
+        if (section.sh_type == SHT_SYMTAB || section.sh_type == SHT_DYNSYM)
+            *symbols = section;
     }
-    return false;
+    return symbols->sh_type != SHT_NULL && symbols->sh_link < head.e_shnum &&
+           symbols->sh_entsize == sizeof(Elf64_Sym) &&
+           read_at(fd, names, sizeof *names, head.e_shoff + symbols->sh_link * sizeof *names) && names->sh_size &&
+           symbols->sh_size < MOST_TABLE_BYTES && names->sh_size < MOST_TABLE_BYTES;
+}
+
+/* Heapsort by address. */
+static void sift(Elf64_Sym *s, size_t at, size_t count)
+{
+    Elf64_Sym moving = s[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        child += child + 1 < count && s[child].st_value < s[child + 1].st_value;
+        if (moving.st_value >= s[child].st_value)
+            break;
+        s[at] = s[child];
+    }
+    s[at] = moving;
+}
+
+static void sort(Elf64_Sym *s, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;)
+        sift(s, i, count);
+    for (size_t end = count; end-- > 1;) {
+        Elf64_Sym last = s[0];
+        s[0] = s[end];
+        s[end] = last;
+        sift(s, 0, end);
+    }
+}
+
+/* Functions only, by address; how many. */
+static size_t keep_functions(Elf64_Sym *s, size_t count, size_t names_bytes)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (ELF64_ST_TYPE(s[i].st_info) == STT_FUNC && s[i].st_shndx != SHN_UNDEF && s[i].st_size && s[i].st_name &&
+            s[i].st_name < names_bytes)
+            s[kept++] = s[i];
+    sort(s, kept);
+    return kept;
 }
 
 static pa_elf_symbols *load_symbols(const char *path)
 {
-    Elf64_Shdr symbols, names;
+    Elf64_Shdr symbols = {0}, names = {0};
     pa_elf_symbols *loaded = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -200,10 +244,12 @@ static pa_elf_symbols *load_symbols(const char *path)
         loaded = pa_vm_map(nbytes);
         if (loaded) {
             char *table = (char *)loaded + pa_round_up(sizeof *loaded, 64), *texts = table + symbols.sh_size;
-            *loaded = (pa_elf_symbols){nbytes, symbols.sh_size / sizeof(Elf64_Sym), names.sh_size,
-                                       (const Elf64_Sym *)(void *)table, texts};
-            if (!read_at(fd, table, symbols.sh_size, symbols.sh_offset) ||
-                !read_at(fd, texts, names.sh_size, names.sh_offset) || texts[names.sh_size - 1] != 0) {
+            if (read_at(fd, table, symbols.sh_size, symbols.sh_offset) &&
+                read_at(fd, texts, names.sh_size, names.sh_offset) && texts[names.sh_size - 1] == 0) {
+                Elf64_Sym *functions = (Elf64_Sym *)(void *)table;
+                size_t count = keep_functions(functions, symbols.sh_size / sizeof *functions, names.sh_size);
+                *loaded = (pa_elf_symbols){nbytes, count, functions, texts};
+            } else {
                 pa_vm_unmap(loaded, nbytes);
                 loaded = NULL;
             }
@@ -213,29 +259,37 @@ static pa_elf_symbols *load_symbols(const char *path)
     return loaded ? loaded : &no_symbols;
 }
 
-static const char *find_in_file(pa_module *m, uintptr_t address)
+static const char *find_in_file(const pa_elf_symbols *t, uint64_t wanted)
 {
-    if (!m->symbols)
-        m->symbols = load_symbols(m->path);
-    const pa_elf_symbols *t = m->symbols;
-    uint64_t wanted = address - m->base;
-    for (size_t i = 0; i < t->count; i++) {
-        const Elf64_Sym *s = &t->symbols[i];
-        if (ELF64_ST_TYPE(s->st_info) == STT_FUNC && wanted >= s->st_value && wanted - s->st_value < s->st_size &&
-            s->st_name && s->st_name < t->names_bytes)
-            return t->names + s->st_name;
+    size_t low = 0, high = t->count; /* those before low begin at or before wanted */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->functions[middle].st_value <= wanted)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    for (size_t tries = 0; low-- > 0 && tries < NESTED_MAX; tries++)
+        if (wanted - t->functions[low].st_value < t->functions[low].st_size)
+            return t->names + t->functions[low].st_name;
     return NULL;
 }
 
-const char *pa_symbol_name(pa_module *m, uintptr_t address)
+static const char *find_by_loader(uintptr_t address)
 {
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
     if (dladdr1((void *)address, &info, (void **)&symbol, RTLD_DL_SYMENT) && info.dli_sname && symbol &&
         address - (uintptr_t)info.dli_saddr < symbol->st_size)
         return info.dli_sname;
-    return find_in_file(m, address);
+    return NULL;
+}
+
+const char *pa_symbol_name(pa_module *m, uintptr_t address)
+{
+    if (!m->symbols)
+        m->symbols = load_symbols(m->path);
+    return m->symbols->count ? find_in_file(m->symbols, address - m->base) : find_by_loader(address);
 }
 
 void pa_modules_forget(pa_module *modules, size_t count)

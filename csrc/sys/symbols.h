@@ -30,8 +30,8 @@ typedef struct pa_module {
     struct pa_elf_symbols *symbols; /* of the file, once somebody asked */
 } pa_module;
 
-/* Fills out[0..min(capacity, count)) by address; returns how many there are. Takes the loader's lock for a while: no lock
- * that malloc takes may be held. Allocates nothing. */
+/* Fills out[0..min(capacity, count)) by address; returns how many there are. Takes the loader's lock for a while: no
+ * lock that malloc takes may be held. Allocates nothing. */
 size_t pa_modules_read(pa_module *out, size_t capacity);
 /* Gives back what pa_symbol_name mapped. */
 void pa_modules_forget(pa_module *modules, size_t count);

@@ -18,8 +18,8 @@ void pa_unwind_prepare(void);
 /* Is the address in this library's own code? False where that cannot be told from the program's. */
 bool pa_unwind_is_ours(uintptr_t address);
 
-/* Return addresses, innermost first, of the callers of this library; how many. Allocates nothing after pa_unwind_prepare;
- * keeps errno. Inlined into who asks, as every frame costs 2,500 instructions. */
+/* Return addresses, innermost first, of the callers of this library; how many. Allocates nothing after
+ * pa_unwind_prepare; keeps errno. Inlined into who asks, as every frame costs 2,500 instructions. */
 PA_INLINE size_t pa_unwind(uintptr_t *out, size_t capacity)
 {
     void *frames[PA_UNWIND_MAX + PA_UNWIND_OURS];

@@ -1,8 +1,8 @@
 """Imports pyalloc when a Python interpreter starts, so that heap profiles have lines of Python code and are written
 before the interpreter frees its objects.
 
-Without pyalloc in this interpreter its stacks are native.  The program's own sitecustomize, which this one stands before,
-is imported afterwards; nothing of this folder stays in sys.path.
+Without pyalloc in this interpreter its stacks are native.  The program's own sitecustomize, which this one stands
+before, is imported afterwards; nothing of this folder stays in sys.path.
 """
 
 import os

@@ -286,7 +286,7 @@ def test_run_of_a_python_program(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     p = pprofformat.read(tmp_path / "out.pb.gz")
     assert p.period == 16384
-    # 200 blocks of 100 KB and as many of 200 KB, each sampled with a chance above 99 %; written before Python frees all.
+    # 200 blocks of 100 KB and as many of 200 KB, each sampled with a chance above 99 %; before Python frees all.
     assert 19e6 < pprofformat.total(p, "inuse_space", "keep") < 23e6
     assert 38e6 < pprofformat.total(p, "alloc_space", "churn") < 44e6
     assert pprofformat.total(p, "inuse_space", "churn") == 0
@@ -297,8 +297,8 @@ def test_run_of_a_python_program(tmp_path):
 
 def test_the_programs_own_sitecustomize_is_imported(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("print('mine')\n")
-    result = run("--profile", str(tmp_path / "out.pb.gz"), "--", sys.executable, "-c",
-                 "import sys; print([p for p in sys.path if p.endswith('_site')], sys.modules['sitecustomize'].__file__)",
+    code = "import sys; print([p for p in sys.path if p.endswith('_site')], sys.modules['sitecustomize'].__file__)"
+    result = run("--profile", str(tmp_path / "out.pb.gz"), "--", sys.executable, "-c", code,
                  env={"PYTHONPATH": str(tmp_path)})
     # The first line is the launcher's own.
     assert result.stdout.splitlines()[1:] == ["mine", f"[] {tmp_path / 'sitecustomize.py'}"] and result.stderr == ""

@@ -1,4 +1,5 @@
-/* profiling.c - the heap profile while threads allocate, free each other's blocks, resize, fork, and it starts and stops.
+/* profiling.c - the heap profile while threads allocate, free each other's blocks, resize, fork, and it starts and
+ * stops.
  *
  *     profiling [rounds=60] [threads=3] [seed=1]
  *
@@ -92,7 +93,7 @@ static void sums_are_unbiased(size_t nbytes, size_t rate)
         REQUIRE(pa_profile_stop());
         REQUIRE(profile_now().lost == 0);
     }
-    /* A block of usable size s has the chance 1 - exp(-s / rate), so its estimate's variance is s^2 (1 / chance - 1). */
+    /* A block of usable size s has the chance 1 - exp(-s / rate), its estimate's variance s^2 (1 / chance - 1). */
     double size = truth / BLOCKS, weight = (double)pa_poisson_weight((uint64_t)size, rate) / PA_WEIGHT_ONE;
     double variance = BLOCKS * size * size * (weight - 1), error = variance / DRAWS;
     REQUIRE((mean - truth) * (mean - truth) <= 16 * error + 1, "%zu bytes at %zu: mean %.0f, truth %.0f, 4 errors %.0f",
