@@ -173,6 +173,24 @@ static void blocks_outlive_their_profile(void)
     REQUIRE(pa_profile_stop() && !pa_profile_stop() && !profile_now().on);
 }
 
+/* Root ranges use the same mark in a span's header: each leaves the other's alone. */
+static void pins_and_samples_are_two_things(void)
+{
+    start(1, 3);
+    void **small = taken(pa_calloc(64, sizeof *small)), **large = taken(pa_calloc(20000, sizeof *large));
+    REQUIRE(pa_roots_add(small, 64 * sizeof *small, PA_ROOTS_BARRIERED) == 0);
+    REQUIRE(pa_roots_add(large, 20000 * sizeof *large, PA_ROOTS_BARRIERED) == 0);
+    heap_must_be_whole();
+    REQUIRE(profile_now().live == 2);
+    REQUIRE(pa_roots_remove(small) == 0 && pa_roots_remove(large) == 0);
+    heap_must_be_whole();
+    REQUIRE(profile_now().live == 2);
+    pa_free(small);
+    pa_free(large);
+    REQUIRE(profile_now().live == 0 && read_sums().live_bytes == 0);
+    pa_profile_stop();
+}
+
 /* ---- The storm ---- */
 
 /* Its first word says how large it is, so that the next thread can look at the rest. */
@@ -281,6 +299,7 @@ int main(int argc, char **argv)
     resizing_is_counted();
     full_tables_count_what_they_lose();
     blocks_outlive_their_profile();
+    pins_and_samples_are_two_things();
     heap_must_be_empty();
     storm(rounds, threads, (uint64_t)argument(argc, argv, 3, 1));
     REQUIRE(profile_now().live == 0, "%" PRIu64 " sampled blocks are left", profile_now().live);
