@@ -5,6 +5,7 @@ Without pyalloc in this interpreter its stacks are native.  The program's own si
 before, is imported afterwards; nothing of this folder stays in sys.path.
 """
 
+import importlib
 import os
 import sys
 
@@ -20,7 +21,7 @@ try:
 except Exception:  # of whatever kind: a profile must not keep a program from running
     pass
 try:
-    import sitecustomize  # noqa: F401
+    importlib.import_module("sitecustomize")
 except ImportError as _error:
     if _error.name != "sitecustomize":
         raise
