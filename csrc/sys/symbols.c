@@ -2,9 +2,9 @@
  *
  * Owns nothing but what it maps for a caller; no locks of its own.  A program's own functions and static ones stand in
  * the section .symtab of the file; where it was stripped, .dynsym has what is exported.  The one that is there is read
- * into memory from the operating system and sorted, and addresses are found by bisection: dladdr(), which finds the same
- * by looking at every symbol, takes 0.1 s for a profile of a program with 40,000 of them, and is asked only where there
- * is no file.  64-bit ELF of this machine's byte order; anything that does not look right is a file without symbols.
+ * into memory from the operating system and sorted, and addresses are found by bisection: dladdr(), which finds the
+ * same by looking at every symbol, takes 0.1 s for a profile of a program with 40,000 of them, and is asked only where
+ * there is no file.  64-bit ELF of this machine's byte order; what does not look right is a file without symbols.
  */
 #include "sys/symbols.h"
 
