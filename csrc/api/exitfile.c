@@ -16,8 +16,9 @@
 
 enum { SPARE_BYTES = 64 }; /* room for two process ids */
 
-bool pa_exitfile_set(pa_exitfile *f, const char *name)
+bool pa_exitfile_set(pa_exitfile *f, const char *option, const char *name)
 {
+    f->option = option;
     pa_text t = PA_TEXT(f->path);
     char folder[PA_EXITFILE_PATH_BYTES];
     if (*name != '/' && getcwd(folder, sizeof folder)) {

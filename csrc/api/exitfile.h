@@ -14,8 +14,9 @@ typedef struct pa_exitfile {
     pid_t process;                      /* that started it; 0: nothing is to be written */
 } pa_exitfile;
 
-/* Keeps the path, which programs may overwrite in their environment. False when it is too long. */
-bool pa_exitfile_set(pa_exitfile *f, const char *name);
+/* Keeps the path, which programs may overwrite in their environment. False when it is too long. Precondition: *f is
+ * zeros, which cost a program no page. */
+bool pa_exitfile_set(pa_exitfile *f, const char *option, const char *name);
 /* Is it this process's business to write it? That which started it; and its fork children, where each has a file of its
  * own (%p). */
 bool pa_exitfile_is_mine(const pa_exitfile *f);

@@ -23,7 +23,7 @@
 #include "sys/unwind.h"
 #include "sys/vm.h"
 
-static pa_exitfile at_exit = {.option = "PYALLOC_PROFILE"};
+static pa_exitfile at_exit;
 
 static void set_sampling(bool on)
 {
@@ -103,7 +103,7 @@ void pa_profile_at_start(void)
     if (!name || !*name)
         return;
     pa_the_options.profile = (int64_t)(intptr_t)at_exit.path;
-    bool fits = pa_exitfile_set(&at_exit, name);
+    bool fits = pa_exitfile_set(&at_exit, "PYALLOC_PROFILE", name);
     int error = fits ? pa_profile_start((size_t)pa_the_options.profile_rate, 0) : 0;
     if (fits && error == 0)
         at_exit.process = getpid();

@@ -18,7 +18,7 @@
 #include "sys/vm.h"
 #include "world/proc.h"
 
-static pa_exitfile at_exit = {.option = "PYALLOC_TRACE"};
+static pa_exitfile at_exit;
 
 PA_EXPORT int pa_trace_start(size_t nbytes)
 {
@@ -76,7 +76,7 @@ void pa_trace_at_start(void)
     if (!name || !*name)
         return;
     pa_the_options.trace = (int64_t)(intptr_t)at_exit.path;
-    bool fits = pa_exitfile_set(&at_exit, name);
+    bool fits = pa_exitfile_set(&at_exit, "PYALLOC_TRACE", name);
     int error = fits ? pa_trace_start((size_t)pa_the_options.trace_bytes) : 0;
     if (fits && error == 0)
         at_exit.process = getpid();
