@@ -50,7 +50,7 @@ CORE_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-fno-s
 # What a program that only allocates never calls is linked last, so that its pages need not be read in.
 SELDOM = re.compile(r"/(gc|preload)/|/(gc_\w+|mallocgc|report|summary|heapmap|metrics|managed|object|special|gcside|"
                     r"check|pending|walk|fork|gcproc|gcwork|roots|stw|"
-                    r"profile|profile_proto|sample|sampling|poisson|exitfile|gzip|symbols|unwind)\.c$")
+                    r"profile_proto|sample|sampling|poisson|exitfile|gzip|symbols|unwind)\.c$")
 
 
 def sources(*layers):

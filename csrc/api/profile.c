@@ -123,5 +123,6 @@ PA_EXPORT bool pa_profile_finish(void)
 
 void pa_profile_at_exit(void)
 {
-    pa_profile_finish();
+    if (at_exit.process) /* else nothing more of this is read in */
+        pa_profile_finish();
 }
