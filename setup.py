@@ -49,7 +49,8 @@ CORE_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-fno-s
 
 # What a program that only allocates never calls is linked last, so that its pages need not be read in.
 SELDOM = re.compile(r"/(gc|preload)/|/(gc_\w+|mallocgc|report|summary|heapmap|json|outfile|peaks|live|metrics|managed|"
-                    r"object|special|gcside|check|pending|walk|fork|gcproc|gcwork|roots|stw|lockstat)\.c$")
+                    r"object|special|gcside|check|pending|walk|fork|gcproc|gcwork|roots|stw|lockstat|"
+                    r"profile_proto|sample|sampling|poisson|gzip|symbols|unwind)\.c$")
 
 
 def sources(*layers):

@@ -145,6 +145,7 @@ __all__ = [
     "metrics",
     "owns",
     "preload",
+    "profile",
     "python",
     "read_gc_stats",
     "read_mem_stats",
@@ -168,6 +169,7 @@ if TYPE_CHECKING:
     from pyalloc import preload as preload
     from pyalloc import python as python
     from pyalloc._live import live as live
+    from pyalloc._profile import profile as profile
     from pyalloc._trace import trace as trace
 
     lib: Any
@@ -184,7 +186,7 @@ def __getattr__(name: str) -> Any:
         return globals()[name]
     if name in ("numpy", "preload", "python"):
         return importlib.import_module(f"pyalloc.{name}")
-    if name in ("live", "trace"):
+    if name in ("live", "profile", "trace"):
         globals()[name] = getattr(importlib.import_module(f"pyalloc._{name}"), name)
         return globals()[name]
     raise AttributeError(f"module 'pyalloc' has no attribute {name!r}")

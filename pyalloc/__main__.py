@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
 
     return run.run(options.words, limit=options.memory_limit, python_objects=options.python_objects,
                    stats_at_exit=options.stats_at_exit, background=options.background, trace=options.trace,
-                   live=options.live)
+                   live=options.live, profile=options.profile, profile_rate=options.profile_rate)
 
 
 def _top(options: argparse.Namespace) -> int:
@@ -140,6 +140,10 @@ def _parser(command: Optional[str]) -> argparse.ArgumentParser:
     run.add_argument("--trace", metavar="PATH", help="write an execution trace when a process exits: JSON for "
                      "ui.perfetto.dev; %%p in the path is the process id")
     run.add_argument("--live", action="store_true", help="let python -m pyalloc top look at its processes")
+    run.add_argument("--profile", metavar="PATH", help="write a heap profile when a process exits, for go tool pprof "
+                     "and speedscope; %%p in the path is the process id")
+    run.add_argument("--profile-rate", metavar="N", help="bytes between two samples of the profile on average, "
+                     "512KiB; 1 samples every block")
     run.add_argument("--no-background", dest="background", action="store_false",
                      help="start no thread; idle memory then goes back when the program allocates or frees")
     run.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

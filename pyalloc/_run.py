@@ -6,6 +6,7 @@ Sets the environment and becomes the program by exec, so signals, exit codes and
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -16,6 +17,8 @@ from pyalloc._limit import NO_LIMIT, limit_bytes
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells have it
 _PT_INTERP = 3
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_PYTHON_LINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 
 
 class RunError(Exception):
@@ -75,7 +78,8 @@ def command_of(words: Sequence[str]) -> list[str]:
 
 def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_objects: bool = False,
                 stats_at_exit: bool = False, background: bool = True, trace: Optional[str] = None,
-                live: bool = False) -> dict[str, str]:
+                live: bool = False, profile: Optional[str] = None,
+                profile_rate: Optional[str] = None) -> dict[str, str]:
     """The program's environment. What *base* says about the background thread holds unless it is turned off."""
     env = preload.env(base)
     if not background:
@@ -92,11 +96,30 @@ def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_
     if live:
         env["PYALLOC_LIVE"] = "1"
     if trace is not None:
-        folder = os.path.dirname(os.path.abspath(trace))
-        if not os.path.isdir(folder):
-            raise ValueError(f"--trace {trace}: there is no folder {folder}")
-        env["PYALLOC_TRACE"] = os.path.abspath(trace)
+        env["PYALLOC_TRACE"] = _file_for("--trace", trace)
+    if profile is not None:
+        env["PYALLOC_PROFILE"] = _file_for("--profile", profile)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [_PYTHON_LINES, env.get("PYTHONPATH")]))
+    if profile_rate is not None:
+        if profile is None:
+            raise ValueError("--profile-rate: there is no --profile")
+        env["PYALLOC_PROFILE_RATE"] = str(_rate(profile_rate))
     return env
+
+
+def _rate(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*(B|KiB|MiB|GiB|TiB|)", text.strip())
+    nbytes = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1 <= nbytes <= 2**40:
+        raise ValueError(f"--profile-rate {text}: use bytes, or 64KiB and the like, from 1 to 1TiB")
+    return nbytes
+
+
+def _file_for(option: str, path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(f"{option} {path}: there is no folder {folder}")
+    return os.path.abspath(path)
 
 
 def run(words: Sequence[str], **options: object) -> int:

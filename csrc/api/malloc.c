@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/sample.h"
 #include "base/bits.h"
 #include "base/poison.h"
 #include "heap/mcache.h"
@@ -62,11 +63,18 @@ static void *alloc_class_on(pa_mcache *c, void *argument)
     return s ? pop(s) : NULL;
 }
 
-static PA_NOINLINE void *malloc_class_slow(unsigned size_class)
+/* c is the calling thread's, perhaps a constant one. */
+static PA_NOINLINE void *malloc_class_slow(pa_mcache *c, unsigned size_class)
 {
-    pa_mcache *c = pa_proc_attach();
+    void *p;
+    if (PA_UNLIKELY(!pa_mcache_is_real(c))) {
+        c = pa_proc_attach();
+        if (pa_owner_get(&c->sampling) && pa_sampling_count(c, pa_class_object_bytes[size_class]) &&
+            (p = pa_sample_block(c, size_class)) != NULL)
+            return p; /* a thread's first block counts, too */
+    }
     request r = {.size_class = size_class};
-    void *p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
+    p = pa_mcache_is_real(c) ? alloc_class_on(c, &r) : pa_proc_with_orphan(alloc_class_on, &r);
     return p ? p : out_of_memory();
 }
 
@@ -85,53 +93,76 @@ static PA_NOINLINE pa_span *alloc_large_slow(size_t nbytes, size_t align)
     pa_mcache *c = pa_proc_attach();
     request r = {.nbytes = nbytes, .align = align};
     pa_span *s = pa_mcache_is_real(c) ? alloc_pages_on(c, &r) : pa_proc_with_orphan(alloc_pages_on, &r);
-    if (s)
-        PA_UNPOISON(s->base, pa_span_bytes(s));
+    if (!s)
+        return NULL;
+    PA_UNPOISON(s->base, pa_span_bytes(s));
+    if (PA_UNLIKELY(pa_racy_load(&c->sampling)))
+        pa_sample_large(c, s);
     return s;
 }
 
 /* The same, from the bins only; NULL when they have none. A constant mcache's are empty. */
-PA_INLINE pa_span *alloc_large_fast(size_t nbytes)
+PA_INLINE pa_span *alloc_large_fast(pa_mcache *c, size_t nbytes)
 {
-    if (PA_UNLIKELY(nbytes > (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT))
+    if (PA_UNLIKELY(nbytes > pa_owner_get(&c->binned_max_bytes)))
         return NULL;
-    pa_span *s = pa_mcache_bin_take(pa_current_mcache, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
+    pa_span *s = pa_mcache_bin_take(c, (nbytes + PA_PAGE_BYTES - 1) >> PA_PAGE_SHIFT);
     if (PA_LIKELY(s != NULL))
         PA_UNPOISON(s->base, pa_span_bytes(s));
     return s;
 }
 
+static void *malloc_small_slow(size_t nbytes);
+
 static PA_NOINLINE void *malloc_large_slow(size_t nbytes)
 {
+    if (nbytes <= PA_SMALL_MAX_BYTES) /* what malloc_medium sends here */
+        return malloc_small_slow(nbytes);
     pa_span *s = alloc_large_slow(nbytes, 1);
     return s ? (void *)s->base : out_of_memory();
 }
 
-static PA_NOINLINE void *malloc_large(size_t nbytes)
+static PA_NOINLINE void *malloc_large(size_t nbytes, pa_mcache *c)
 {
-    pa_span *s = alloc_large_fast(nbytes);
+    pa_span *s = alloc_large_fast(c, nbytes);
     return PA_LIKELY(s != NULL) ? (void *)s->base : malloc_large_slow(nbytes);
 }
 
+/* A counted block, which may be due for a sample. */
+static PA_NOINLINE void *malloc_due(pa_mcache *c, unsigned size_class)
+{
+    void *p = pa_sample_block(c, size_class);
+    return p || (p = pop(c->current[size_class])) ? p : malloc_class_slow(c, size_class);
+}
+
+/* A miss; or any small block while there is a heap profile, see heap/sampling.h. */
 static PA_NOINLINE void *malloc_small_slow(size_t nbytes)
 {
-    return malloc_class_slow(pa_class_of_size(nbytes));
+    unsigned size_class = pa_class_of_size(nbytes);
+    pa_mcache *c = pa_current_mcache;
+    if (PA_LIKELY(!pa_owner_get(&c->sampling)))
+        return malloc_class_slow(c, size_class);
+    if (PA_UNLIKELY(pa_sampling_count(c, pa_class_object_bytes[size_class])))
+        return malloc_due(c, size_class);
+    void *p = pop(c->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
 }
 
 static PA_NOINLINE void *malloc_medium(size_t nbytes)
 {
-    if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_BYTES))
-        return malloc_large(nbytes);
+    pa_mcache *c = pa_current_mcache;
+    if (PA_UNLIKELY(nbytes > pa_owner_get(&c->medium_max_bytes)))
+        return malloc_large(nbytes, c);
     unsigned size_class = pa_class_of_size(nbytes);
-    void *p = pop(pa_current_mcache->current[size_class]);
-    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(size_class);
+    void *p = pop(c->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
 }
 
 PA_INLINE void *malloc_inline(size_t nbytes)
 {
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_STEP8_BYTES))
         return malloc_medium(nbytes);
-    void *p = pop(pa_current_mcache->direct[(nbytes + 7) >> 3]);
+    void *p = pop(pa_owner_get(&pa_current_mcache->direct[(nbytes + 7) >> 3]));
     return PA_LIKELY(p != NULL) ? p : malloc_small_slow(nbytes);
 }
 
@@ -200,9 +231,15 @@ static void refuse_pinned(const char *call, const pa_span *s, const void *p)
         pa_abort_pointer(call, p, "holds a registered root range: call pa_roots_remove first");
 }
 
-/* A block that failed a fast path's test: no block, or one of a span with pins. */
+static void free_elsewhere(pa_mcache *c, pa_span *s, void *p);
+
+/* A block that failed a fast path's test: no block, one of a span with pins, or a sampled one. */
 static PA_COLD void free_odd(pa_mcache *c, pa_span *s, void *p)
 {
+    if (pa_span_state_racy(s) == PA_SPAN_MANUAL && pa_span_is_block(s, p) && pa_sample_freed(s)) {
+        free_elsewhere(c, s, p);
+        return;
+    }
     refuse_pinned("free of", s, p);
     if (atomic_load_explicit(&s->owner, memory_order_relaxed) != c) {
         if (!pa_mcache_try_free_remote(c, s, p))
@@ -291,7 +328,7 @@ PA_EXPORT void pa_free_aligned_sized(void *p, size_t align, size_t nbytes)
 
 static void *calloc_large(size_t nbytes)
 {
-    pa_span *s = alloc_large_fast(nbytes);
+    pa_span *s = alloc_large_fast(pa_current_mcache, nbytes);
     if (!s && !(s = alloc_large_slow(nbytes, 1)))
         return out_of_memory();
     return s->needs_zero ? memset((void *)s->base, 0, nbytes) : (void *)s->base;
@@ -303,6 +340,9 @@ static void *calloc_from_fresh_tail(unsigned size_class)
     pa_span *s = pa_current_mcache->current[size_class];
     if (s->free || s->needs_zero || s->tail >= s->limit)
         return NULL;
+    if (PA_UNLIKELY(pa_racy_load(&pa_current_mcache->sampling)) &&
+        pa_sampling_count(pa_current_mcache, pa_class_object_bytes[size_class]))
+        return NULL; /* due for a sample: the next count passes, too */
     void *p = (void *)s->tail;
     pa_owner_add(&s->tail, pa_class_object_bytes[size_class]);
     pa_owner_add(&s->live, 1);
@@ -417,7 +457,11 @@ static bool realloc_large_in_place(pa_span *s, size_t nbytes)
     if (r.npages == s->npages)
         return true;
     pa_mcache *c = pa_proc_attach();
-    return (pa_mcache_is_real(c) ? resize_on(c, &r) : pa_proc_with_orphan(resize_on, &r)) != NULL;
+    if (!(pa_mcache_is_real(c) ? resize_on(c, &r) : pa_proc_with_orphan(resize_on, &r)))
+        return false;
+    if (PA_UNLIKELY(pa_racy_load(&c->sampling) || atomic_load_explicit(&s->sample, memory_order_relaxed)))
+        pa_sample_resized(c, s);
+    return true;
 }
 
 static void *free_released_on(pa_mcache *c, void *s)
@@ -430,7 +474,7 @@ static void *free_released_on(pa_mcache *c, void *s)
  * copies of hundreds of MiB are never resident together. */
 static void *copy_and_release(pa_span *s, size_t nbytes)
 {
-    unsigned char *to = malloc_large(nbytes), *from = (unsigned char *)s->base;
+    unsigned char *to = malloc_large(nbytes, pa_current_mcache), *from = (unsigned char *)s->base;
     if (!to)
         return NULL;
     bool released = true;
@@ -443,6 +487,7 @@ static void *copy_and_release(pa_span *s, size_t nbytes)
         free_inline(from);
         return to;
     }
+    pa_sample_freed(s);
     pa_mcache *c = pa_proc_attach();
     if (pa_mcache_is_real(c))
         free_released_on(c, s);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/sample.h"
 #include "base/poison.h"
 #include "base/yield.h"
 #include "gc/barrier.h"
@@ -101,6 +102,8 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     if (full != PA_EMPTY_SPAN) {
         pa_gcproc_account(p, full); /* first: who counts what is not accounted yet looks at alloc */
         pa_owner_set(&g->alloc[kind - 1][size_class], PA_EMPTY_SPAN);
+        if (PA_UNLIKELY(p->cache.managed_sampler != NULL))
+            pa_sampling_settle(p->cache.managed_sampler, full, true);
         pa_managed_uncache_span(h, full);
     }
     uint64_t freed_bytes = 0, span_bytes = (uint64_t)pa_class_span_pages[size_class] << PA_PAGE_SHIFT;
@@ -131,14 +134,31 @@ static PA_COLD bool collect_for_room(pa_proc *p)
     return collected;
 }
 
-/* The next window of s, zeroed: then the fast paths need not ask whether it is. */
-static PA_NOINLINE bool open_window(pa_gcproc *g, pa_span *s)
+/* p's sampler, NULL while no heap profile was ever on in it. */
+PA_INLINE pa_managed_sampler *sampler_of(pa_proc *p)
+{
+    return PA_UNLIKELY(pa_racy_load(&p->cache.sampling)) ? pa_sampling_managed(&p->cache) : p->cache.managed_sampler;
+}
+
+/* The next window of s, zeroed: then the fast paths need not ask whether it is. A heap profile's next sample is the
+ * first slot of a window, which the caller hands out. */
+static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
 {
     size_t slot_bytes = pa_class_object_bytes[s->size_class];
     unsigned most = 64;
     if (s->needs_zero)
         most = slot_bytes < ZERO_AHEAD_BYTES ? ZERO_AHEAD_BYTES / (unsigned)slot_bytes : 1;
-    if (!pa_gcproc_open_window(g, s, most))
+    pa_managed_sampler *m = sampler_of(p);
+    bool sampled = false;
+    if (PA_UNLIKELY(m != NULL)) {
+        pa_sampling_settle(m, s, false);
+        if (pa_racy_load(&p->cache.sampling)) {
+            unsigned room = pa_sampling_room(m, s);
+            sampled = room == 0;
+            most = sampled ? 1 : room < most ? room : most;
+        }
+    }
+    if (!pa_gcproc_open_window(p->cache.gc, s, most))
         return false;
     if (s->needs_zero) {
         size_t nbytes = pa_span_window_slots(s) * slot_bytes;
@@ -146,6 +166,8 @@ static PA_NOINLINE bool open_window(pa_gcproc *g, pa_span *s)
         memset((void *)s->bump, 0, nbytes);
         PA_POISON(s->bump, nbytes);
     }
+    if (PA_UNLIKELY(sampled))
+        pa_sample_object(p, m, s, (uint32_t)((s->bump - s->base) / slot_bytes));
     return true;
 }
 
@@ -163,7 +185,7 @@ static PA_NOINLINE pa_span *span_with_slot(unsigned kind, unsigned size_class)
     pa_world_poll(p);
     for (bool tried = false;;) {
         pa_span *s = p->cache.gc->alloc[kind - 1][size_class];
-        if (s != PA_EMPTY_SPAN && (!pa_span_window_is_empty(s) || open_window(p->cache.gc, s)))
+        if (s != PA_EMPTY_SPAN && (!pa_span_window_is_empty(s) || open_window(p, s)))
             return s;
         if (refill(p, kind, size_class))
             continue;
@@ -277,6 +299,11 @@ static PA_NOINLINE void *new_large(unsigned kind, size_t nbytes, const layout *l
     pa_gcproc_account_large(p, span_bytes);
     pa_peak_tell(&p->cache.heap->peak);
     pa_span_set_window(s, s->limit, s->limit);
+    if (PA_UNLIKELY(pa_racy_load(&p->cache.sampling))) {
+        pa_managed_sampler *m = pa_sampling_managed(&p->cache);
+        if (m)
+            pa_sample_object(p, m, s, 0);
+    }
     if (PA_UNLIKELY(p->cache.gc->marking))
         pa_barrier_mark_new(s->base);
     atomic_thread_fence(memory_order_release);

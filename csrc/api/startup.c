@@ -12,6 +12,7 @@
 
 #include "api/live.h"
 #include "api/peaks.h"
+#include "api/profile.h"
 #include "api/summary.h"
 #include "api/trace.h"
 #include "base/lockstat.h"
@@ -71,6 +72,7 @@ static __attribute__((constructor)) void start(void)
         pa_live_at_start();
     if (pa_the_options.report) /* asked here: that code lies where a small program has no pages */
         pa_peaks_at_start();
+    pa_profile_at_start();
 }
 
 PA_EXPORT bool pa_start_background(void)
@@ -88,6 +90,7 @@ static __attribute__((destructor)) void finish(void)
     if (pa_the_options.report)
         pa_peaks_at_exit();
     pa_trace_at_exit();
+    pa_profile_at_exit();
 }
 
 PA_EXPORT bool pa_option(int index, pa_option_info *out)

@@ -100,7 +100,7 @@ static int fill(int fd, void *unused)
 
 void pa_trace_at_exit(void)
 {
-    if (at_exit.process != getpid())
+    if (at_exit.process != getpid()) /* a fork child has no trace */
         return;
     pa_trace_stop();
     int error = pa_outfile_write(&at_exit.file, fill, NULL);

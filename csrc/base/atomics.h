@@ -7,6 +7,8 @@
  * x86-64 every store is a release, so only the compiler must keep the order, and it stays one instruction.
  * Its value is the new one. pa_owner_set_release stores in that way.
  * pa_racy_load: such a reader's side.
+ * pa_owner_get: the owner reads a word that others may write, seldom and only with values that are right whenever it
+ * sees them. A plain load, so that the compiler is free to place it.
  */
 #ifndef PA_ATOMICS_H
 #define PA_ATOMICS_H
@@ -19,9 +21,11 @@
 #define pa_owner_add(ptr, n) \
     __atomic_store_n((ptr), __atomic_load_n((ptr), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
 #define pa_owner_set(ptr, v) __atomic_store_n((ptr), (v), __ATOMIC_RELAXED)
+#define pa_owner_get(ptr) __atomic_load_n((ptr), __ATOMIC_RELAXED)
 #else
 #define pa_owner_add(ptr, n) (*(ptr) += (n))
 #define pa_owner_set(ptr, v) (*(ptr) = (v))
+#define pa_owner_get(ptr) (*(ptr))
 #endif
 #if defined(__x86_64__) && !PA_TSAN
 #define pa_owner_add_release(ptr, n) (atomic_signal_fence(memory_order_release), *(ptr) += (n))

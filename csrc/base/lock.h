@@ -16,6 +16,7 @@
     X(GC_CYCLE)          \
     X(WORLD)             \
     X(GC)                \
+    X(PROFILING)         \
     X(PROC_LIST)         \
     X(PROC_SLOW)         \
     X(ROOTS)             \
@@ -26,6 +27,7 @@
     X(WORKBUF)           \
     X(MHEAP)             \
     X(OFFHEAP)           \
+    X(PROFILE)           \
     X(TRACE)             \
     X(LEAF)
 

@@ -34,7 +34,11 @@
     X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \
       "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")                  \
     X(report, "PYALLOC_REPORT", PATH, 0, "", NULL,                                                           \
-      "write the heap as it was at its peak and at exit to this file (JSON lines); %p: process id")
+      "write the heap as it was at its peak and at exit to this file (JSON lines); %p: process id")          \
+    X(profile, "PYALLOC_PROFILE", PATH, 0, "", NULL,                                                         \
+      "write a heap profile to this file when the process exits (gzip, for go tool pprof); %p: process id")  \
+    X(profile_rate, "PYALLOC_PROFILE_RATE", BYTES, 512 * 1024, "512KiB", NULL,                               \
+      "bytes between two samples of that profile on average; 1 samples every block")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */
 #define PA_DEBUG_KEYS(X)                                                                                     \

@@ -205,6 +205,11 @@ static void abandoned_not_full(scene *s, bool undo)
     s->abandoned->live -= (uint32_t)sign(undo);
 }
 
+static void sampled_among_others(scene *s, bool undo)
+{
+    atomic_store(&s->abandoned->sample, !undo);
+}
+
 static pa_span **entry_of(pa_span *s, size_t page)
 {
     return &pa_space.table[((s->base - pa_space.base) >> PA_PAGE_SHIFT) + page];
@@ -355,6 +360,7 @@ static const struct {
     PLANT(nobodys),
     PLANT(listed_and_abandoned),
     PLANT(abandoned_not_full),
+    PLANT(sampled_among_others),
     PLANT(page_lost_its_span),
     PLANT(page_of_another_span),
     PLANT(class_out_of_range),

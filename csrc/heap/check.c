@@ -52,12 +52,15 @@ static const char *check_out(const pa_span *s, uintptr_t remote)
 
 static const char *check_explicit_small(const pa_span *s, uint32_t live)
 {
-    if (s->limit - s->base !=
-        pa_span_bytes(s) / pa_class_object_bytes[s->size_class] * pa_class_object_bytes[s->size_class])
+    size_t size = pa_class_object_bytes[s->size_class], room = pa_span_bytes(s) / size * size;
+    bool sampled = s->limit - s->base == size && !s->free; /* heap/sampling.h: one block, perhaps on its way home */
+    if (s->limit - s->base != room && !sampled)
         return "span: limit is not the end of the last element";
+    if (atomic_load(&((pa_span *)(uintptr_t)s)->sample) && (!sampled || s->magic))
+        return "span: a sampled block is not alone, or its free would be taken for another's";
     if (s->tail < s->base || s->tail > s->limit)
         return "span: tail outside the span";
-    uint32_t carved = (uint32_t)((s->tail - s->base) / pa_class_object_bytes[s->size_class]);
+    uint32_t carved = (uint32_t)((s->tail - s->base) / size);
     uint32_t free_count = checked_length(s, (uintptr_t)s->free, carved);
     if (free_count == UINT32_MAX)
         return "span: free list leaves the span, holds a non-element or loops";
@@ -186,7 +189,7 @@ const char *pa_mcache_find_broken(pa_mcache *c)
                 return "mcache: partial span of another class or owner, empty, or current";
     }
     for (size_t i = 0; i < PA_DIRECT_COUNT - 1; i++)
-        if (c->direct[i] != c->current[pa_class_of_size(i * 8)])
+        if (c->direct[i] != (c->sampling ? PA_EMPTY_SPAN : c->current[pa_class_of_size(i * 8)]))
             return "mcache: direct table disagrees with current spans";
     uint32_t pages = 0;
     for (unsigned i = 0; i < PA_BIN_COUNT; i++) {

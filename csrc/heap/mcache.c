@@ -22,6 +22,7 @@
 #include "heap/hollow.h"
 #include "heap/leavings.h"
 #include "heap/mcentral.h"
+#include "heap/profile.h"
 #include "heap/remote.h"
 #include "heap/thin.h"
 #include "sys/clock.h"
@@ -35,12 +36,17 @@ enum {
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
 {
-    *c = (pa_mcache){.next_cache = c->next_cache, .closed = PA_CACHE_FLUSHED,
-                      .thin_class = PA_SIZE_CLASSES};
-    for (unsigned i = 0; i < PA_DIRECT_COUNT; i++)
-        c->direct[i] = PA_EMPTY_SPAN;
+    *c = (pa_mcache){
+        .next_cache = c->next_cache,
+        .managed_sampler = c->managed_sampler,
+        .closed = PA_CACHE_FLUSHED,
+        .sampling = pa_profile_round_racy() & 1,
+        .thin_class = PA_SIZE_CLASSES,
+    };
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
         c->current[i] = PA_EMPTY_SPAN;
+    c->direct[PA_DIRECT_COUNT - 1] = PA_EMPTY_SPAN;
+    pa_mcache_show_current_locked(c);
     c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
@@ -67,15 +73,31 @@ void pa_mcache_enter_slow(pa_mcache *c)
 
 /* ---- Current span ---- */
 
-static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
+/* What small mallocs of the class pop from. */
+static void show(pa_mcache *c, unsigned size_class, pa_span *s)
 {
-    pa_owner_set(&c->current[size_class], s);
     size_t top = pa_class_object_bytes[size_class];
     if (top > PA_SMALL_MAX_STEP8_BYTES)
         return;
     size_t below = size_class > 1 ? pa_class_object_bytes[size_class - 1] : 0;
     for (size_t i = size_class > 1 ? below / 8 + 1 : 0; i <= top / 8; i++)
-        c->direct[i] = s;
+        pa_owner_set(&c->direct[i], s);
+}
+
+static void set_current(pa_mcache *c, unsigned size_class, pa_span *s)
+{
+    pa_owner_set(&c->current[size_class], s);
+    if (PA_LIKELY(!c->sampling))
+        show(c, size_class, s);
+}
+
+void pa_mcache_show_current_locked(pa_mcache *c)
+{
+    bool counted = c->sampling;
+    pa_owner_set(&c->medium_max_bytes, counted ? 0 : PA_SMALL_MAX_BYTES);
+    pa_owner_set(&c->binned_max_bytes, counted ? 0 : (size_t)PA_BIN_MAX_PAGES << PA_PAGE_SHIFT);
+    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
+        show(c, k, counted ? PA_EMPTY_SPAN : c->current[k]);
 }
 
 static pa_span *make_current(pa_mcache *c, unsigned size_class, pa_span *s)
@@ -86,8 +108,8 @@ static pa_span *make_current(pa_mcache *c, unsigned size_class, pa_span *s)
     return s;
 }
 
-/* The class has no current span afterwards; the caller decides what becomes of it. */
-static pa_span *take_current(pa_mcache *c, unsigned size_class)
+
+pa_span *pa_mcache_take_current_locked(pa_mcache *c, unsigned size_class)
 {
     pa_span *s = c->current[size_class];
     if (s == PA_EMPTY_SPAN)
@@ -137,7 +159,7 @@ static void flush_slot(pa_mcache *c, pa_outbox_slot *slot)
         claim(c, full.span);
 }
 
-static void flush_outbox(pa_mcache *c)
+void pa_mcache_flush_outbox_locked(pa_mcache *c)
 {
     if (c->outbox_count == 0)
         return;
@@ -148,7 +170,7 @@ static void flush_outbox(pa_mcache *c)
 void pa_mcache_flush_outbox(pa_mcache *c)
 {
     pa_mcache_enter_slow(c);
-    flush_outbox(c);
+    pa_mcache_flush_outbox_locked(c);
     pa_lock_release(&c->slow);
 }
 
@@ -206,7 +228,7 @@ static void collect_partial(pa_mcache *c, unsigned size_class, uint32_t max_span
     }
 }
 
-static void collect_all_partial(pa_mcache *c)
+void pa_mcache_collect_partial_locked(pa_mcache *c)
 {
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
         if (c->partial[k].first)
@@ -215,16 +237,16 @@ static void collect_all_partial(pa_mcache *c)
 
 static void trim(pa_mcache *c)
 {
-    flush_outbox(c); /* first: what it brings home may be the last of a span */
+    pa_mcache_flush_outbox_locked(c); /* first: what it brings home may be the last of a span */
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
         pa_span *s = c->current[k];
         if (s == PA_EMPTY_SPAN)
             continue;
         pa_span_collect_remote(s);
         if (s->live == 1) /* the bias: nothing in it */
-            pa_bins_put_empty_locked(c, take_current(c, k));
+            pa_bins_put_empty_locked(c, pa_mcache_take_current_locked(c, k));
     }
-    collect_all_partial(c);
+    pa_mcache_collect_partial_locked(c);
     pa_bins_drain_locked(c, 0);
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
@@ -298,9 +320,9 @@ static void tick(pa_mcache *c, unsigned size_class)
     decay(c);
     c->slow_calls++;
     if (PA_UNLIKELY(c->slow_calls % OUTBOX_CALLS == 0))
-        flush_outbox(c);
+        pa_mcache_flush_outbox_locked(c);
     if (PA_UNLIKELY(c->slow_calls % TICK_CALLS == 0)) {
-        collect_all_partial(c);
+        pa_mcache_collect_partial_locked(c);
         pa_mcentral_tick(c->heap,
                          size_class ? size_class : c->slow_calls / TICK_CALLS % (PA_SIZE_CLASSES - 1) + 1,
                          TICK_CENTRAL_SPANS);
@@ -314,7 +336,7 @@ static void retire_empty_currents(pa_mcache *c)
 {
     for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
         if (c->current[k]->live == 1) /* the bias: nothing in it */
-            pa_bins_put_empty_locked(c, take_current(c, k));
+            pa_bins_put_empty_locked(c, pa_mcache_take_current_locked(c, k));
 }
 
 /* Before the heap is asked, what this thread keeps idle is reused: the bins' other sizes, cut or joined, and empty
@@ -413,7 +435,7 @@ static pa_span *refill_locked(pa_mcache *c, unsigned size_class)
     if (s != PA_EMPTY_SPAN) {
         if (has_block(c, s))
             return s;
-        s = take_current(c, size_class);
+        s = pa_mcache_take_current_locked(c, size_class);
         if (!pa_span_abandon(s, c))
             return make_current(c, size_class, s);
     }
@@ -523,75 +545,4 @@ bool pa_mcache_resize_large(pa_mcache *c, pa_span *s, size_t npages)
     pa_peak_tell(&c->heap->peak);
     pa_decay_notify(&c->heap->decay);
     return ok;
-}
-
-/* ---- The end of a thread ---- */
-
-/* Was current: partial, or abandoned when it is full, or empty and so in the bins. */
-static void settle(pa_mcache *c, pa_span *s)
-{
-    pa_span_collect_remote(s);
-    while (s->free == NULL && s->tail >= s->limit && !pa_span_has_out(s))
-        if (pa_span_abandon(s, c))
-            return;
-    s->idle_since = 0;
-    if (s->live == 0)
-        pa_bins_put_empty_locked(c, s);
-    else
-        pa_spanlist_push_back(&c->partial[s->size_class], s);
-}
-
-/* All but partial spans, collected, goes back. */
-static void clear_out_locked(pa_mcache *c)
-{
-    flush_outbox(c);
-    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++) {
-        pa_span *s = take_current(c, k);
-        if (s)
-            settle(c, s);
-        c->run_level[k] = c->borrowed[k] = 0;
-    }
-    collect_all_partial(c);
-    pa_bins_drain_locked(c, 0);
-    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
-    pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
-    pa_mheap_flush_stock(c->heap, &c->stock);
-}
-
-static void list_partial_locked(pa_mcache *c)
-{
-    for (unsigned k = 1; k < PA_SIZE_CLASSES; k++)
-        pa_mcentral_put_list(c->heap, k, &c->partial[k]);
-}
-
-/* leave: partial spans together to whoever comes next. */
-static void release_all(pa_mcache *c, bool leave)
-{
-    pa_mcache_enter_slow(c);
-    clear_out_locked(c);
-    if (!leave || !pa_leavings_add(c->heap, c))
-        list_partial_locked(c);
-    pa_idle_note(&c->heap->idle); /* the spans that were listed */
-    __atomic_store_n(&c->closed, PA_CACHE_FLUSHED, __ATOMIC_RELEASE); /* until the next thread uses it */
-    pa_lock_release(&c->slow);
-}
-
-static void release_and_notify(pa_mcache *c, bool leave)
-{
-    release_all(c, leave);
-    if (PA_LIKELY(!atomic_load_explicit(&c->heap->decay.notify_due, memory_order_relaxed)))
-        return;
-    pa_decay_notify(&c->heap->decay); /* may start a thread, which allocates from c: once more */
-    release_all(c, leave);
-}
-
-void pa_mcache_release_all(pa_mcache *c)
-{
-    release_and_notify(c, false);
-}
-
-void pa_mcache_move_out(pa_mcache *c)
-{
-    PA_YIELD(EXIT_BEFORE_RELEASE);
-    release_and_notify(c, true);
 }

@@ -67,6 +67,18 @@ struct pa_mcache {
     uint32_t outbox_count;              /* slots in use; under `slow`, read racily */
     pa_outbox_slot outbox[PA_OUTBOX_SLOTS]; /* by span; see pa_mcache_try_free_remote */
     struct pa_gcproc *gc;               /* managed half (world/gcproc.h); a constant until it is first used */
+    /* Mallocs above these take the slow path: PA_SMALL_MAX_BYTES and what bins can hold, or 0 while blocks are counted.
+     * As `sampling`. */
+    size_t medium_max_bytes, binned_max_bytes;
+    /* Blocks are counted for a heap profile, and `direct` holds empty spans: see heap/sampling.h. Written under `slow`
+     * by who starts or ends a profile, read relaxed by the owner: late by a call at most. */
+    uint32_t sampling;
+    uint32_t sample_round;              /* the owner's, so the next four: profile that sample_left belongs to */
+    /* Bytes up to the next sample, and from there to the one after it. Who starts a profile sets the first to -1; when
+     * the owner overwrites that, it has counted on from an earlier profile for one block. */
+    int64_t sample_left, sample_next;
+    uint64_t sample_random;
+    struct pa_managed_sampler *managed_sampler; /* NULL until a managed object is counted */
     /* Slow path. */
     uint32_t trim_seen;                 /* heap's trim_generation when last flushed */
     uint32_t slow_calls;
@@ -86,10 +98,13 @@ struct pa_mcache {
     uint8_t borrowed[PA_SIZE_CLASSES];  /* blocks taken from larger classes, PA_BORROW_BLOCKS: no more */
 };
 
-/* Empty, nothing owned. next_cache is kept: a fork child does this again to those of vanished threads. */
+/* Empty, nothing owned. next_cache and managed_sampler are kept: a fork child does this again to those of vanished
+ * threads. */
 void pa_mcache_init(pa_mcache *c, pa_heap *h);
 /* Links a new one into the heap's list, once. Under the lock of whoever makes them. */
 void pa_mcache_publish_locked(pa_mcache *c);
+/* Makes `direct` and the limits what `sampling` says. */
+void pa_mcache_show_current_locked(pa_mcache *c);
 
 /* Every slow path of the owner begins here, those of managed objects, too: takes `slow` and counts as activity. After a
  * flush, bins, outbox and page stock are in use again, and the background thread is told that there will be something
@@ -103,6 +118,11 @@ pa_span *pa_mcache_refill(pa_mcache *c, unsigned size_class);
 void pa_mcache_span_emptied(pa_mcache *c, pa_span *s);
 /* Pushes every block of the outbox to its span. */
 void pa_mcache_flush_outbox(pa_mcache *c);
+void pa_mcache_flush_outbox_locked(pa_mcache *c);
+/* Collects what others freed in partial spans; empty ones go to the bins. `slow` held. */
+void pa_mcache_collect_partial_locked(pa_mcache *c);
+/* The class has no current span afterwards; the caller decides what becomes of it. `slow` held. */
+pa_span *pa_mcache_take_current_locked(pa_mcache *c, unsigned size_class);
 /* The same, when the outbox slot holds another span's blocks or is full: flushes it, which may make c the owner
  * of s, and frees p. */
 void pa_mcache_free_remote_slow(pa_mcache *c, pa_span *s, void *p);

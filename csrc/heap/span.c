@@ -47,7 +47,7 @@ void pa_span_pin(pa_span *s)
 void pa_span_unpin(pa_span *s)
 {
     pa_owner_add(&s->pins, -1);
-    if (s->pins == 0)
+    if (s->pins == 0 && !atomic_load_explicit(&s->sample, memory_order_relaxed))
         pa_owner_set(&s->magic, s->size_class ? pa_class_magic[s->size_class] : 1);
 }
 

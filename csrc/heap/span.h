@@ -74,7 +74,8 @@ typedef struct PA_ALIGNED(64) pa_span {
                                    the owner giving up and by a claimer; read relaxed by every free: only "is it
                                    me?" is asked, and only I can make that true or false. */
     uintptr_t base;
-    uint64_t magic;             /* ceil(2^64 / element size): block test; 1 for large spans, 0 while there are pins */
+    uint64_t magic;             /* ceil(2^64 / element size): block test; 1 for large spans, 0 while there are pins
+                                   or a sample */
     uintptr_t limit;            /* end of the last element */
     _Atomic uint32_t state;     /* pa_span_state. Written by who owns the pages; read by anybody who looks an
                                    address up: relaxed, a diagnosis only. */
@@ -86,6 +87,9 @@ typedef struct PA_ALIGNED(64) pa_span {
     /* For heap/thin.c, by whoever may write the masks above: when it looked last, since when nothing was allocated here
      * (0: something may have been since it looked), on its clock; and `live` when it last took blocks off. */
     uint32_t thin_seen, idle_since, thin_live;
+    /* Explicit: record of the heap profile for the only block, 0: none; then the magic is 0 as well. Set by who
+     * allocates the block, cleared by who frees it; relaxed. */
+    _Atomic uint32_t sample;
 
     /* ---- Line 3: other threads (explicit), the collector (managed) ---- */
     PA_ALIGNED(64) _Atomic uintptr_t remote; /* see heap/remote.h: list head | unowned bit */

@@ -1,4 +1,4 @@
-/* special.c - weak handles and cleanups.
+/* special.c - weak handles, cleanups, and samples of the heap profile.
  *
  * Owns h->specials: one lock (rank SPECIAL) for every record, since they are rare and short.  A record is on its
  * span's list until the object dies or the weak handle is freed; a dead object's cleanup moves to the queue.
@@ -8,6 +8,8 @@
  * stored with release, so that all that was done with the span before has happened by then.
  */
 #include "heap/special.h"
+
+#include "heap/profile.h"
 
 static void set_link_locked(pa_special **link, pa_special *r)
 {
@@ -22,6 +24,7 @@ static pa_special *new_special_locked(pa_heap *h, pa_span *s, uint32_t idx)
     r->next = s->specials;
     r->weak = NULL;
     r->cleanup_id = 0;
+    r->sample = 0;
     r->idx = idx;
     return r;
 }
@@ -56,6 +59,18 @@ bool pa_special_add_cleanup(pa_heap *h, pa_span *s, uint32_t idx, uint64_t id)
     return r != NULL;
 }
 
+bool pa_special_add_sample(pa_heap *h, pa_span *s, uint32_t idx, uint32_t record)
+{
+    pa_lock_acquire(&h->specials.lock);
+    pa_special *r = new_special_locked(h, s, idx);
+    if (r) {
+        r->sample = record;
+        set_link_locked(&s->specials, r);
+    }
+    pa_lock_release(&h->specials.lock);
+    return r != NULL;
+}
+
 static void unlink_special_locked(pa_special *r, pa_span *s)
 {
     pa_special **link = &s->specials;
@@ -80,6 +95,11 @@ void pa_special_free_weak(pa_heap *h, struct pa_weak *w)
 
 static void detach_locked(pa_heap *h, pa_special *r)
 {
+    if (r->sample) {
+        pa_profile_drop(r->sample);
+        pa_fixalloc_free_locked(&h->specials.records, r);
+        return;
+    }
     if (r->weak) {
         atomic_store_explicit(&r->weak->object, NULL, memory_order_release);
         r->weak->special = NULL;

@@ -1,4 +1,4 @@
-/* special.h - records that hang on managed objects: weak handles and cleanups (Go: mheap.go, specials). */
+/* special.h - records that hang on managed objects: weak handles, cleanups and samples (Go: mheap.go, specials). */
 #ifndef PA_SPECIAL_H
 #define PA_SPECIAL_H
 
@@ -6,9 +6,10 @@
 
 typedef struct pa_special {
     struct pa_special *next;    /* of the span, in no order; under the specials' lock */
-    struct pa_weak *weak;       /* NULL: a cleanup */
+    struct pa_weak *weak;       /* NULL: a cleanup or a sample */
     uint64_t cleanup_id;
     uint32_t idx;               /* element of the span */
+    uint32_t sample;            /* record of the heap profile (heap/profile.h); 0: a weak handle or a cleanup */
     void *fixalloc_word;             /* last word: sys/offheap.h */
 } pa_special;
 
@@ -24,6 +25,7 @@ struct pa_weak {
  * False when out of memory. */
 struct pa_weak *pa_special_add_weak(pa_heap *h, pa_span *s, uint32_t idx, void *object);
 bool pa_special_add_cleanup(pa_heap *h, pa_span *s, uint32_t idx, uint64_t id);
+bool pa_special_add_sample(pa_heap *h, pa_span *s, uint32_t idx, uint32_t record);
 void pa_special_free_weak(pa_heap *h, struct pa_weak *w);
 /* Has any element of s a record? Without the lock: for s's sweeper, who meets no new ones for dead elements. */
 PA_INLINE bool pa_special_any(const pa_span *s)
@@ -31,7 +33,8 @@ PA_INLINE bool pa_special_any(const pa_span *s)
     return __atomic_load_n(&s->specials, __ATOMIC_ACQUIRE) != NULL;
 }
 
-/* Detaches the records of every unmarked element: weak handles become NULL, cleanup ids are queued.
+/* Detaches the records of every unmarked element: weak handles become NULL, cleanup ids are queued,
+ * samples dropped.
  * Caller sweeps s. */
 void pa_special_sweep(pa_heap *h, pa_span *s);
 /* Takes queued ids, oldest first; how many. */

@@ -509,6 +509,54 @@ int pa_live_start(void);
 /* A viewer's: asks behind a page of nbytes that is mapped shared and writable for new figures, and copies them. 0, or
  * EINVAL (no such page), EPROTO (one of another version: page->version), ETIMEDOUT (no answer in time). */
 int pa_live_read(void *page, size_t nbytes, pa_live_figures *out, uint64_t timeout_ns);
+/* ---- Heap profile: who allocated what is alive ----------------------------------------------------------
+ *
+ * Blocks and managed objects are sampled, one in rate_bytes on average, at exponential distances; each stands for as
+ * many of its size as it takes, so that sums are unbiased (Go: runtime.MemProfileRate). Bytes are those of the block,
+ * its size class or pages. A sampled block takes pages of its own, 8 KiB for a small one: at the default rate at most
+ * 1.6 % of the live heap. Not sampled are threads that have exited (what the C library still allocates for them) and
+ * what was allocated before the start. What it costs while it is off: nothing on fast paths, a branch on some slow
+ * ones.
+ */
+
+enum { PA_PROFILE_RATE_BYTES = 512 * 1024 };
+
+/* Starts one with what an earlier one found forgotten. rate_bytes: 1, which samples every block, to 1 TiB. seed: 0
+ * takes the time, others make a single thread's samples repeatable. 0, EBUSY (it is on), EINVAL, ENOMEM. A fork child
+ * goes on with a copy of its parent's. */
+int pa_profile_start(size_t rate_bytes, uint64_t seed);
+/* No more samples; what is sampled is seen to die on. False when it was not on. */
+bool pa_profile_stop(void);
+/* Forgets what was found; nothing happens while the profile is on. */
+void pa_profile_discard(void);
+/* Writes the profile as it is now: gzip of pprof's profile.proto, which `go tool pprof` and speedscope open. Values are
+ * alloc_objects, alloc_space, inuse_objects, inuse_space. 0, the errno of write(2), or ENOMEM. On or off. */
+int pa_profile_write(int fd);
+
+/* Writes the file that PYALLOC_PROFILE asks for now, not when the process exits: for interpreters, which free
+ * everything before. Once; false when there is nothing to write. */
+bool pa_profile_finish(void);
+
+typedef struct pa_profile_stats {
+    bool on;
+    uint64_t rate_bytes;
+    uint64_t samples;           /* blocks sampled, whether they live or not */
+    uint64_t lost;              /* due and not sampled: a table was full, or memory was out */
+    uint64_t sites;             /* stacks that differ */
+    uint64_t live;              /* sampled blocks that live, those of earlier profiles too */
+} pa_profile_stats;
+
+void pa_read_profile_stats(pa_profile_stats *out);
+
+/* A stack of interpreted code: calls frame(context, ...) for each line, innermost first, until that returns false.
+ * Texts are UTF-8 with their lengths. Called inside malloc of any thread: may allocate, frees nothing that it did not
+ * allocate, and waits for nobody. */
+typedef bool (*pa_profile_frame)(void *context, const char *function, size_t function_bytes, const char *file,
+                                 size_t file_bytes, uint32_t line, uint32_t function_line);
+typedef void (*pa_profile_walker)(pa_profile_frame frame, void *context);
+/* When the walker finds lines, the native frames of a stack end where the function `loop` is, which runs interpreted
+ * code. NULL, NULL: there is no walker. Once in a process, or again with the same. */
+void pa_profile_set_walker(pa_profile_walker walker, const void *loop);
 
 /* ---- Heap map: every page of every arena -------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "python/buffer.h"
+#include "python/frames.h"
 #include "python/gccontrol.h"
 #include "python/items.h"
 #include "python/numpy_hook.h"
@@ -88,7 +89,7 @@ static int add_functions(PyObject *module)
     static PyMethodDef *const methods[] = {
         pa_buffer_methods, pa_heapinfo_methods, pa_items_methods, pa_field_methods, pa_weak_methods,
         pa_gccontrol_methods, pa_cleanup_methods, pa_snapshot_methods, pa_sites_methods, pa_pymem_methods,
-        pa_numpy_methods,
+        pa_numpy_methods, pa_frames_methods,
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0)
@@ -107,7 +108,7 @@ PyMODINIT_FUNC PyInit__core(void)
         return NULL;
     if (add_functions(module) < 0 || add_types(module) < 0 || add_exception(module) < 0 ||
         PyModule_AddIntConstant(module, "ABI_VERSION", PA_ABI_VERSION) < 0 ||
-        PyModule_AddIntConstant(module, "TRACEMALLOC_DOMAIN", PA_TRACED_DOMAIN) < 0) {
+        PyModule_AddIntConstant(module, "TRACEMALLOC_DOMAIN", PA_TRACED_DOMAIN) < 0 || pa_frames_install() < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -20,6 +20,7 @@
 #include "base/poison.h"
 #include "heap/hollow.h"
 #include "heap/mcentral.h"
+#include "heap/profile.h"
 #include "heap/remote.h"
 #include "sys/trace.h"
 #include "world/proc.h"
@@ -57,6 +58,7 @@ static void prepare(void)
     pa_lock_acquire(&pa_the_roots.lock);
     if (pa_the_heap.initialised)
         lock_heap(&pa_the_heap);
+    pa_profile_fork_prepare();
     pa_trace_fork_prepare();
 }
 
@@ -88,6 +90,7 @@ static void unlock(pa_lock *l)
 static void parent(void)
 {
     pa_trace_fork_parent();
+    pa_profile_fork_parent();
     release_all(unlock);
 }
 
@@ -205,6 +208,7 @@ static void child(void)
 {
     pa_heap *h = &pa_the_heap;
     pa_trace_fork_child();
+    pa_profile_fork_child();
     release_all(pa_lock_reset_child);
     if (!h->initialised)
         return;

@@ -5,6 +5,7 @@
  */
 #include "heap/managed.h"
 #include "heap/object.h"
+#include "heap/sampling.h"
 #include "world/roots.h"
 #include "world/stw.h"
 
@@ -51,6 +52,8 @@ void pa_gcproc_flush_spans(pa_proc *p)
             pa_span *s = p->cache.gc->alloc[k][c];
             if (s == PA_EMPTY_SPAN)
                 continue;
+            if (PA_UNLIKELY(p->cache.managed_sampler != NULL))
+                pa_sampling_settle(p->cache.managed_sampler, s, true);
             if (p->cache.gc->marking)
                 pa_managed_unmark_ahead(s);
             pa_gcproc_account(p, s);

@@ -33,6 +33,7 @@ RUNS = {
     "pieces": {"plain": ["6000", "4"], "asan": ["1000", "3"], "tsan": ["600", "3"]},
     "lockstat": {"plain": ["40000", "4"], "asan": ["5000", "3"], "tsan": ["3000", "3"]},
     "onesided": {"plain": ["1000"], "asan": ["150"], "tsan": ["40"]},
+    "profiling": {"plain": ["60", "3"], "asan": ["20", "3"], "tsan": ["8", "2"]},
     "snapshots": {"asan": ["1500", "3"], "tsan": ["600", "3"]},
     "live": {"plain": ["4000", "3", "2", "12"], "asan": ["800", "2", "2", "4"], "tsan": ["400", "2", "2", "0"]},
     "oom": {"plain": ["limit", "300"]},  # sanitizers need more address space than any limit leaves
@@ -54,6 +55,8 @@ SOAKS = [
     ("tsan", "relay", "5000", "10", "4"),
     ("plain", "pieces", "100000", "8"),
     ("tsan", "pieces", "6000", "4"),
+    ("plain", "profiling", "600", "4", "9"),
+    ("asan", "profiling", "150", "4", "10"),
     ("plain", "realloc", "100000", "7"),
     ("plain", "live", "60000", "4", "3", "100"),
     ("plain", "snapshots", "200000", "8"),

@@ -25,6 +25,7 @@ PLANTS = {
     "nobodys": "span: without owner, neither abandoned nor listed",
     "listed_and_abandoned": "span: without owner, neither abandoned nor listed",
     "abandoned_not_full": "span: abandoned, but not full",
+    "sampled_among_others": "span: a sampled block is not alone, or its free would be taken for another's",
     "page_lost_its_span": "page table: a page of a span does not point at it",
     "page_of_another_span": "page table: a page of a span does not point at it",
     "class_out_of_range": "span: class out of range",
