@@ -80,4 +80,4 @@ def test_oracle_soak(built, seed):
 def test_every_program_has_a_test():
     assert set(PROGRAMS.names()) == {
         "mutator", "oracle", "litmus", "attach", "inline", "weak", "stopall", "oom", "misuse", "poison", "trace",
-        "moves", "tail", "tracing"}
+        "moves", "tail", "tracing", "profile"}
