@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What cannot come back when nine tenths of the blocks are freed in random order, and why? The spans that
-survivors pin.
+"""What cannot come back when nine tenths of the blocks are freed in random order, and why? What survivors pin.
 
 Blocks of one size fill the heap, 90 % of them are freed at random (or, for comparison, the oldest 90 %), and
-everything free is released. A span of k blocks is wholly free with probability 0.9^k, and only whole pages go
-back: the table has that prediction beside what came back. The heap map shows the pinned spans (--maps writes
-the pictures, before and after).
+everything free is released. Two things can come back. A span of k blocks is wholly free with probability 0.9^k;
+its pages then serve any size. In a span that a survivor pins, the system's pages that hold free blocks only go
+back all the same (decision 050), but stay the span's: with p blocks a page that is 0.9^p of them. The table has
+both predictions beside what came back. The heap map shows the pinned spans (--maps writes the pictures, before
+and after).
 
     python bench/rss/fragment.py [--quick] [--maps FOLDER] [--json PATH] [--png PATH]
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +30,11 @@ from common import ExperimentError, Row  # noqa: E402
 NAME = "fragment"
 TITLE = "90 % of the blocks freed: what comes back"
 SHARE = 0.9
+PAGE = os.sysconf("SC_PAGE_SIZE")
 SIZES = (32, 128, 512, 1024, 2048, 4096, 8192, 32768, 131072)
-COLUMNS = {"size": "block", "order": "freed", "blocks_a_span": "blocks a span", "full_mib": "full MiB",
-           "returned": "came back", "predicted": "0.9^k", "pinned_spans": "pinned spans", "pinned_live": "live in them",
+COLUMNS = {"size": "block", "order": "freed", "full_mib": "full MiB", "rss_returned": "came back",
+           "predicted_pages": "0.9^p", "blocks_a_span": "blocks a span", "returned": "as whole spans",
+           "predicted": "0.9^k", "pinned_spans": "pinned spans", "pinned_live": "live in them",
            "pinned_full": "share live"}
 
 
@@ -71,6 +75,7 @@ def one(library: str, size: int, order: str, mib: int, maps: str) -> Row:
             # Without the table of pointers to the blocks, which stays.
             "rss_returned": (rss_full - rss_after) / (rss_full - rss_before - count * ctypes.sizeof(ctypes.c_void_p)),
             "predicted": freed**per_span if order == "at random" else freed,
+            "predicted_pages": freed**max(1, PAGE // size) if order == "at random" else freed,
             "pinned_spans": pinned["spans"], "pinned_live": pinned["live"],
             "pinned_full": pinned["live"] / pinned["capacity"] if pinned["capacity"] else None}
 
@@ -106,11 +111,13 @@ def draw(figure: Any, rows: Sequence[Row]) -> None:
     axes = common.axes_of(figure, 111, "Share of the heap that came back", "block, bytes", "share")
     for order, colour in zip(("at random", "oldest first"), common.COLOURS):
         points = [row for row in rows if row["order"] == order]
-        axes.plot([row["size"] for row in points], [row["returned"] for row in points], "o-", color=colour,
+        axes.plot([row["size"] for row in points], [row["rss_returned"] for row in points], "o-", color=colour,
                   label=f"freed {order}")
     points = [row for row in rows if row["order"] == "at random"]
-    axes.plot([row["size"] for row in points], [row["predicted"] for row in points], "k--", linewidth=1,
-              label="predicted: 0.9^(blocks a span)")
+    axes.plot([row["size"] for row in points], [row["predicted_pages"] for row in points], "k--", linewidth=1,
+              label="predicted at random: 0.9^(blocks a page)")
+    axes.plot([row["size"] for row in points], [row["predicted"] for row in points], "k:", linewidth=1,
+              label="if only whole spans came back: 0.9^(blocks a span)")
     axes.set_xscale("log", base=2)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(fontsize=8)

@@ -23,7 +23,7 @@ from pyalloc import _live, _top
 
 MIB = 2**20
 ENVIRONMENT = {name: value for name, value in os.environ.items()
-               if not name.startswith(("PYALLOC", "LD_PRELOAD", "GO"))}
+               if not name.startswith(("PYALLOC", "LD_PRELOAD", "GO")) and name not in ("COLUMNS", "LINES")}
 
 
 def wait_for(condition, what, seconds=60):
@@ -422,7 +422,7 @@ def start(request):
 
 
 def words_of(frame):
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame.decode(errors="replace"))
 
 
 def test_frames_are_drawn_and_q_quits(start):
