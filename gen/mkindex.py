@@ -23,8 +23,8 @@ KINDS = (
     ("Decisions", "what was measured and chosen, each as of its day", lambda p: p.parent.name == "decisions"),
 )
 #: Explanations in an order to read them; others follow by name.
-ORDER = ("tuning", "debugging-by-symptom", "path-of-an-allocation", "path-of-a-collection", "statistics", "drop-in",
-         "why-not-generational-or-compacting", "glossary", "conventions")
+ORDER = ("tuning", "debugging-by-symptom", "report", "heap-profiles", "path-of-an-allocation", "path-of-a-collection",
+         "statistics", "drop-in", "why-not-generational-or-compacting", "glossary", "conventions")
 
 
 def about(path: Path) -> "tuple[str, str]":

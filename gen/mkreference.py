@@ -10,7 +10,7 @@
     c.md         csrc/include/pyalloc.h and the inline header
 
 A public module is a file of the package, or a folder with __init__.py, whose name has no underscore in front; new ones
-are found.  Needs the built package.
+are found.  So are modules beside the package that pyproject.toml names: pytest's plugin.  Needs the built package.
 
 Usage: mkreference.py [--check]     (--check: exit 1 when a committed file differs)
 """
@@ -69,6 +69,10 @@ class Source:
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text)
         self.doc = ast.get_docstring(self.tree)
+        #: Text of strings that stand alone, by the line above them.
+        self.below = {node.lineno - 1: " ".join(node.value.value.split()) for node in ast.walk(self.tree)
+                      if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                      and isinstance(node.value.value, str)}
 
     def definitions(self):
         """name -> def or class, at the top level or under an `if`; the last one wins, as it does when run."""
@@ -81,17 +85,22 @@ class Source:
                 waiting += [*node.body, *node.orelse]
         return found
 
+    def constants(self):
+        """name -> `NAME: type` at the top level."""
+        return {node.target.id: node for node in self.tree.body
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+
     def imports(self):
         """name -> module it is from, of `from pyalloc... import name` anywhere in the file."""
         return {alias.asname or alias.name: node.module for node in ast.walk(self.tree)
                 if isinstance(node, ast.ImportFrom) and node.module for alias in node.names}
 
     def names(self):
-        """__all__, or what is defined here and has no underscore in front."""
+        """__all__, or what is defined here, has no underscore in front and is no hook of pytest's."""
         for node in self.tree.body:
             if isinstance(node, ast.Assign) and any(getattr(one, "id", "") == "__all__" for one in node.targets):
                 return list(ast.literal_eval(node.value))
-        return [name for name in self.definitions() if not name.startswith("_")]
+        return [name for name in self.definitions() if not name.startswith(("_", "pytest_"))]
 
     def segment(self, node) -> str:
         return " ".join((ast.get_source_segment(self.text, node) or "").split())
@@ -124,7 +133,7 @@ class Source:
         return text.replace("_SupportsBuffer", "SupportsBuffer").replace("_type[", "type[")
 
     def comment(self, node) -> str:
-        """Behind a field, or `#:` lines above it."""
+        """Behind a field or constant, `#:` lines above it, or a string below it."""
         line = self.lines[node.end_lineno - 1]
         match = re.search(r"\s# ?(.*)$", line[node.end_col_offset:])
         if match:
@@ -133,11 +142,7 @@ class Source:
         while number >= 0 and self.lines[number].strip().startswith("#:"):
             above.insert(0, self.lines[number].strip()[2:].strip())
             number -= 1
-        return " ".join(above)
-
-
-#: Names that have an entry of their own.
-PUBLIC = set(Source(PACKAGE / "__init__.py").names())
+        return " ".join(above) or self.below.get(node.end_lineno, "")
 
 
 def is_decorated(node, *names) -> bool:
@@ -149,7 +154,7 @@ def members(source: Source, node: ast.ClassDef, runtime) -> str:
     fields, parts = [], []
     for one in node.body:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and not one.target.id.startswith("_"):
-            fields.append([f"`{one.target.id}`", f"`{source.segment(one.annotation)}`", source.comment(one)])
+            fields.append([f"`{one.target.id}`", f"`{source.segment(one.annotation)}`", markdown(source.comment(one))])
         if not isinstance(one, ast.FunctionDef) or one.name.startswith("_") or is_decorated(one, "setter", "deleter"):
             continue
         doc = ast.get_docstring(one)
@@ -164,14 +169,28 @@ def members(source: Source, node: ast.ClassDef, runtime) -> str:
     return "\n".join(parts)
 
 
-def entry(source: Source, node, runtime=None, prefix: str = "") -> str:
-    """A function or class with its docstring."""
+def path_of(module: str) -> Path:
+    return PACKAGE / (module.partition(".")[2].replace(".", "/") + ".py")
+
+
+def constant(source: Source, node: ast.AnnAssign, prefix: str) -> str:
+    kind = re.sub(r"^Final\[(.*)\]$", r"\1", source.segment(node.annotation))
+    return f"### `{prefix}{node.target.id}: {kind}`\n\n{markdown(source.comment(node))}\n"
+
+
+def entry(source: Source, node, listed: "list[str]", runtime=None, prefix: str = "") -> str:
+    """A function or class with its docstring; listed: names that have an entry of their own."""
     doc = inspect.getdoc(runtime) if runtime is not None else ast.get_docstring(node)
     if isinstance(node, ast.FunctionDef):
-        text = f"### `{prefix}{source.signature(node, method=False)}`\n\n{markdown(doc)}\n"
-        result = source.definitions().get(source.segment(node.returns) if node.returns else "")
-        if isinstance(result, ast.ClassDef) and not result.name.startswith("_") and result.name not in PUBLIC:
-            text += "\n" + members(source, result, None)      # what it gives, which has no name of its own
+        shown, returns = source.signature(node, method=False), source.segment(node.returns) if node.returns else ""
+        if is_decorated(node, "fixture"):
+            shown = f"{node.name}: {returns}"
+        text = f"### `{prefix}{shown}`\n\n{markdown(doc)}\n"
+        origin = source.imports().get(returns, "")
+        of_result = Source(path_of(origin)) if origin.startswith("pyalloc._") and origin != "pyalloc._core" else source
+        result = of_result.definitions().get(returns)
+        if isinstance(result, ast.ClassDef) and not result.name.startswith("_") and result.name not in listed:
+            text += "\n" + members(of_result, result, None)      # what it gives, which has no name of its own
         return text
     shown = f"class {prefix}{node.name}"
     for one in node.body:
@@ -191,25 +210,29 @@ def modules() -> "list[tuple[str, Path]]":
         file = path / "__init__.py" if path.is_dir() else path
         if file.suffix == ".py" and file.is_file():
             found.append((f"pyalloc.{path.stem}", file))
-    return found
+    beside = re.search(r"^py-modules = \[(.*)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    names = re.findall(r'"(\w+)"', beside.group(1)) if beside else []
+    return found + [(name, ROOT / f"{name}.py") for name in names]
 
 
 def of_module(name: str, path: Path, stub: Source, core) -> str:
     source = Source(path)
     own, imports = source.definitions(), source.imports()
-    entries, scalars = {}, []
-    for one in source.names():
+    entries, scalars, listed = {}, [], source.names()
+    for one in listed:
         origin = imports.get(one, "")
         if one in NOTES:
             entries[one] = f"### `{name}.{one}`\n\n{NOTES[one]}\n"
         elif one in own:
-            entries[one] = entry(source, own[one], prefix=f"{name}.")
+            entries[one] = entry(source, own[one], listed, prefix=f"{name}.")
+        elif origin == "pyalloc._core" and one in stub.constants():
+            entries[one] = constant(stub, stub.constants()[one], f"{name}.")
         elif origin == "pyalloc._core":
-            entries[one] = entry(stub, stub.definitions()[one], getattr(core, one), prefix=f"{name}.")
+            entries[one] = entry(stub, stub.definitions()[one], listed, getattr(core, one), prefix=f"{name}.")
         elif origin.startswith("pyalloc._"):
-            other = Source(PACKAGE / (origin.partition(".")[2].replace(".", "/") + ".py"))
+            other = Source(path_of(origin))
             if one in other.definitions():
-                entries[one] = entry(other, other.definitions()[one], prefix=f"{name}.")
+                entries[one] = entry(other, other.definitions()[one], listed, prefix=f"{name}.")
             else:
                 scalars.append(one)
         elif f"pyalloc.{one}" not in dict(modules()):

@@ -8,6 +8,7 @@ from typing_extensions import CapsuleType, disjoint_base
 from typing_extensions import Buffer as _SupportsBuffer
 
 ABI_VERSION: Final[int]
+#: The domain of Buffers in tracemalloc: ``tracemalloc.DomainFilter(True, pyalloc.TRACEMALLOC_DOMAIN)``.
 TRACEMALLOC_DOMAIN: Final[int]
 
 _R = TypeVar("_R")

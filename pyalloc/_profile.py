@@ -224,7 +224,7 @@ def profile(path: Union[str, os.PathLike[str], None] = None, *, rate: int = 512 
         with pyalloc.profile("out.pb.gz") as p:
             work()
         for line in p.top(5):
-            print(line.flat, line.frame)
+            print(line.flat, line.cum, line.frame)
 
     The file opens in ``go tool pprof`` and speedscope.  None for *path*: no file, only :meth:`Profile.samples`,
     :meth:`Profile.top` and :meth:`Profile.write`.  Buffers and managed objects are seen; under ``python -m pyalloc

@@ -101,6 +101,7 @@ class Collector(_Collector):
         return [_family(one, None) for one in metrics().values()]
 
     def collect(self) -> Iterator[_Family]:
+        """One snapshot, as families of metrics."""
         found = metrics()
         for one in found.values():
             yield _family(one, found)

@@ -1,5 +1,6 @@
 """pyalloc.prometheus: what a scrape gives, read back by prometheus_client's own parser."""
 
+import re
 import threading
 import urllib.request
 
@@ -188,6 +189,14 @@ def test_scrapes_of_a_server_while_threads_work(registry):
     server.server_close()
     thread.join()
     assert not failures
+
+
+def test_metrics_of_the_how_to_exist(root):
+    page = (root / "docs" / "how-to-watch.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"pyalloc_\w+", "".join(line for line in page.splitlines() if line.startswith("| `"))))
+    names = {fleet.family_name(name) for name in pyalloc.metrics()}
+    assert len(named) == 3
+    assert not [name for name in named if name not in names and re.sub(r"_(total|bucket)$", "", name) not in names]
 
 
 def test_without_prometheus_client(run_python):

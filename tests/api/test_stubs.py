@@ -39,6 +39,7 @@ DIFFERENCES = {
     r"pyalloc\._core\.weakref\.__call__": "a type with tp_call has no signature",
     r"pyalloc\._fields\.(u?int\d+|float\d+|bool_|Ref)": "markers at run time; int, float, bool, Optional for checkers",
     r"pyalloc\.preload\.active": "lru_cache takes anything",
+    r"pyalloc\._pictures\.raster\._table": "lru_cache, again",
     r"pyalloc\.libpyalloc": "a library and no module",
     r"pyalloc\._bench\.__main__": "a program: importing it runs it",
 }

@@ -39,7 +39,9 @@ def test_a_file_too_many_is_found(wheels, root, extra):
 
 @pytest.mark.parametrize("name", ["pyalloc/libpyalloc.so", "pyalloc/py.typed", "pyalloc/_core.pyi",
                                   "pyalloc/_core" + SUFFIX, "pyalloc/_bench/kernels", "pyalloc/_bench/starter.c",
-                                  "pyalloc/preload.py", "pyalloc-1.0.dist-info/licenses/LICENSE"])
+                                  "pyalloc/preload.py", "pytest_pyalloc.py",
+                                  "pyalloc/_site/sitecustomize.py", "pyalloc/_pictures/html.py",
+                                  "pyalloc-1.0.dist-info/licenses/LICENSE"])
 def test_a_missing_file_is_found(wheels, root, name):
     expected = wheels.expected_files(root, "1.0", SUFFIX)
     with pytest.raises(wheels.CheckError, match="missing: .*" + re.escape(name)):

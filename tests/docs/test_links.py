@@ -75,6 +75,8 @@ def missing_files(text):
 def missing_names(text):
     """pyalloc.x in text or examples, and PYALLOC_X, that do not exist."""
     wrong = []
+    instruments = {"pyalloc" + re.sub("[/:]", ".", metric).replace("-", "_") for metric in pyalloc.metrics()}
+    text = re.sub(r"\bpyalloc(?:\.\w+){2,}", lambda m: "" if m[0] in instruments else m[0], text)    # OpenTelemetry's
     for one in set(re.findall(r"(?<![\w/.-])pyalloc\.(\w+)", text)) - {"h", "c", "so", "md"}:
         module = any((ROOT / "pyalloc" / part).exists() for part in (f"{one}.py", f"{one}/__init__.py"))
         if not (module or hasattr(pyalloc, one)):
