@@ -130,6 +130,8 @@ static bool check_span(void *context, const pa_span_view *v)
         k->broken = "span: a large one in use must hold one element";
     else if (v->state == PA_SPAN_MANAGED)
         k->broken = check_managed(s, v);
+    else if (pa_span_has_out(s))
+        k->broken = "span: a large or cached one has a page that is out";
     else if (v->state == PA_SPAN_CACHED && (s->size_class || atomic_load(&s->owner)))
         k->broken = "span: cached, but of a small class or owned: frees into it would pass";
     return k->broken == NULL;
