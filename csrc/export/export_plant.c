@@ -166,6 +166,12 @@ static void out_not_carved(scene *s, bool undo)
     s->current->hollow ^= (uint64_t)1 << 63;
 }
 
+static void large_with_out(scene *s, bool undo)
+{
+    (void)undo;
+    s->large->aside ^= 1;
+}
+
 static void hollow_bytes(scene *s, bool undo)
 {
     (void)s;
@@ -352,6 +358,7 @@ static const struct {
     PLANT(out_and_listed),
     PLANT(aside_and_hollow),
     PLANT(out_not_carved),
+    PLANT(large_with_out),
     PLANT(hollow_bytes),
     PLANT(live_too_high),
     PLANT(live_too_low),

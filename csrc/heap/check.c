@@ -102,7 +102,7 @@ static const char *check_managed(const pa_span *s, const pa_span_view *v)
         n += s->alloc_bits[i / 64] >> i % 64 & 1;
     if (s->size_class && n != s->alloc_count)
         return "managed span: alloc_count disagrees with free index and allocation bits";
-    if (s->size_class && (pa_span_window_slots(s) > 64 || pa_span_window_slots(s) > s->free_idx))
+    if (s->size_class && (pa_span_window_slots(s) > PA_WINDOW_MOST_SLOTS || pa_span_window_slots(s) > s->free_idx))
         return "managed span: window longer than a group";
     if (s->alloc_bits == s->mark_bits || pa_racy_load(&s->sweepgen) == 0)
         return "managed span: bitmaps or sweepgen";
@@ -130,6 +130,8 @@ static bool check_span(void *context, const pa_span_view *v)
         k->broken = "span: a large one in use must hold one element";
     else if (v->state == PA_SPAN_MANAGED)
         k->broken = check_managed(s, v);
+    else if (pa_span_has_out(s))
+        k->broken = "span: a large or cached one has a page that is out";
     else if (v->state == PA_SPAN_CACHED && (s->size_class || atomic_load(&s->owner)))
         k->broken = "span: cached, but of a small class or owned: frees into it would pass";
     return k->broken == NULL;

@@ -257,7 +257,9 @@ size_t pa_span_give_aside(pa_heap *h, pa_span *s, bool keep_head, pa_release_rea
     s->aside &= ~given;
     if (given)
         set_hollow(h, s, s->hollow | given);
-    if (refused)
+    /* Without a head to link them behind they stay aside: `free` is its owner's to write (a span that was current till
+     * then can have pages aside and no block on the list). */
+    if (refused && (!keep_head || __atomic_load_n(&s->free, __ATOMIC_ACQUIRE)))
         put_back(h, s, refused, keep_head);
     return (size_t)pa_popcount64(given) << g.page_shift;
 }

@@ -33,8 +33,8 @@ PA_INLINE bool pa_span_has_out(const pa_span *s)
  * with release (api/malloc.c). */
 uint32_t pa_span_set_aside(pa_span *s, bool keep_head);
 
-/* Gives the pages that are aside to the OS; those that it refuses become backed and free again. Returns the bytes
- * given. Something must keep fork out; takes mheap's lock. keep_head as above. */
+/* Gives the pages that are aside to the OS; those that it refuses become backed and free again, or stay aside where
+ * keep_head (as above) finds no head. Returns the bytes given. Something must keep fork out; takes mheap's lock. */
 size_t pa_span_give_aside(pa_heap *h, pa_span *s, bool keep_head, pa_release_reason reason);
 
 /* Puts at least one block that is off the list on it, of a page aside rather than of a hollow one; false when there is

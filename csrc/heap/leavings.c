@@ -76,7 +76,7 @@ static uint32_t move_locked(pa_leavings *l, pa_mcache *c, unsigned size_class, u
     uint32_t moved = 0;
     for (; moved < n && (s = unlink_oldest_locked(l, size_class)) != NULL; moved++) {
         PA_YIELD(POP_UNLINKED);
-        atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+        atomic_store_explicit(&s->owner, c, memory_order_release);
         pa_spanlist_push_back(taken, s);
     }
     return moved;

@@ -129,7 +129,7 @@ enum { OUTBOX_SLOT_BYTES = 16384, OUTBOX_SLOT_BLOCKS = 128 };
 static void claim(pa_mcache *c, pa_span *s)
 {
     PA_YIELD(FREE_AFTER_CLAIM);
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    atomic_store_explicit(&s->owner, c, memory_order_release);
     pa_span_collect_remote(s);
     if (s->live == 0)
         pa_bins_put_empty_locked(c, s);
@@ -390,7 +390,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
     if (run_pages < cap_pages)
         c->run_level[size_class]++;
     pa_span_format_explicit(s, size_class);
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    atomic_store_explicit(&s->owner, c, memory_order_release);
     return s;
 }
 

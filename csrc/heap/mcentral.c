@@ -75,7 +75,7 @@ pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
         PA_YIELD(POP_UNLINKED);
         pa_span_collect_remote(s);
         if (s->live != 0) {
-            atomic_store_explicit(&s->owner, new_owner, memory_order_relaxed);
+            atomic_store_explicit(&s->owner, new_owner, memory_order_release);
             break;
         }
         s->next = dead;
@@ -86,7 +86,7 @@ pa_span *pa_mcentral_take(pa_heap *h, unsigned size_class, pa_mcache *new_owner)
         s = dead;
         dead = s->next;
         s->next = NULL;
-        atomic_store_explicit(&s->owner, new_owner, memory_order_relaxed);
+        atomic_store_explicit(&s->owner, new_owner, memory_order_release);
     }
     pa_mheap_free_span_list(h, dead);
     return s;

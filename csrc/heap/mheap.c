@@ -364,7 +364,8 @@ void pa_heap_notice_idle_locked(pa_heap *h)
     atomic_fetch_or_explicit(&h->decay.notify_due, PA_DUE_IDLE, memory_order_release);
 }
 
-/* Pages all of whose OS pages went back already are free and released; the others, free and backed. */
+/* Pages all of whose OS pages went back already are free and released; the others, free and backed. Nothing is out in
+ * what the header names next. */
 static void free_hollow_locked(pa_heap *h, pa_span *s)
 {
     uintptr_t end = s->base + pa_span_bytes(s);
@@ -379,7 +380,7 @@ static void free_hollow_locked(pa_heap *h, pa_span *s)
 
 static void free_span_locked(pa_heap *h, pa_span *s)
 {
-    if (PA_UNLIKELY(s->kind == PA_KIND_EXPLICIT && s->size_class && s->hollow))
+    if (PA_UNLIKELY(s->kind == PA_KIND_EXPLICIT && s->size_class && pa_span_has_out(s)))
         free_hollow_locked(h, s);
     else
         pa_pagealloc_free(&h->pages, s->base, s->npages);

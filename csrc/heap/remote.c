@@ -67,7 +67,7 @@ bool pa_span_abandon(pa_span *s, pa_mcache *c)
     if (atomic_compare_exchange_strong_explicit(&s->remote, &expected, PA_REMOTE_UNOWNED, memory_order_release,
                                                 memory_order_relaxed))
         return true;
-    atomic_store_explicit(&s->owner, c, memory_order_relaxed);
+    atomic_store_explicit(&s->owner, c, memory_order_release);
     pa_span_collect_remote(s);
     return false;
 }

@@ -27,7 +27,7 @@ void pa_span_format_explicit(pa_span *s, unsigned size_class)
     s->aside = s->hollow = 0;
     s->thin_seen = s->idle_since = 0;
     size_t size = pa_class_object_bytes[size_class];
-    s->free = NULL;
+    pa_owner_set(&s->free, NULL); /* a late walk may take it for `bump` */
     pa_owner_set(&s->live, 0);
     pa_owner_set(&s->size_class, (uint8_t)size_class);
     pa_owner_set(&s->kind, PA_KIND_EXPLICIT);
@@ -54,7 +54,7 @@ void pa_span_unpin(pa_span *s)
 void pa_span_format_large(pa_span *s)
 {
     atomic_store_explicit(&s->owner, NULL, memory_order_relaxed);
-    s->free = NULL;
+    pa_owner_set(&s->free, NULL); /* a late walk may take it for `bump` */
     pa_owner_set(&s->live, 1);
     pa_owner_set(&s->size_class, 0);
     pa_owner_set(&s->kind, PA_KIND_EXPLICIT);
@@ -84,7 +84,7 @@ bool pa_span_carve(pa_span *s)
         last += size;
     }
     pa_link_set((void *)last, NULL);
-    s->free = (void *)first;
+    pa_owner_set(&s->free, (void *)first);
     pa_owner_set(&s->tail, last + size);
     return true;
 }

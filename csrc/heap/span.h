@@ -38,6 +38,8 @@ typedef enum pa_span_kind {
     PA_SPAN_KINDS
 } pa_span_kind;
 
+enum { PA_WINDOW_MOST_SLOTS = 64 }; /* a group of allocation bits */
+
 /* Which list of its mcentral a span is on. */
 typedef enum pa_span_listed { PA_UNLISTED, PA_ON_NONEMPTY, PA_ON_EMPTY } pa_span_listed;
 
@@ -71,8 +73,9 @@ typedef struct PA_ALIGNED(64) pa_span {
      * plainly: the block that they hold keeps it as it is. Walks read base, npages and size_class relaxed,
      * and believe the page table where the two disagree. ---- */
     PA_ALIGNED(64) _Atomic(pa_mcache *) owner; /* explicit: the mcache that may touch line 1; NULL = none. Written by
-                                   the owner giving up and by a claimer; read relaxed by every free: only "is it
-                                   me?" is asked, and only I can make that true or false. */
+                                   the owner giving up and by a claimer (release); read relaxed by every free: only
+                                   "is it me?" is asked, and only I can make that true or false. Walks follow it
+                                   (acquire). */
     uintptr_t base;
     uint64_t magic;             /* ceil(2^64 / element size): block test; 1 for large spans, 0 while there are pins
                                    or a sample */
@@ -218,17 +221,20 @@ PA_INLINE void pa_span_hand_out(pa_span *s, size_t slot_bytes)
     __atomic_store_n(&s->bump, s->bump + slot_bytes, __ATOMIC_RELEASE);
 }
 
-/* Slots of the window. Read racily by statistics. */
+/* Slots of the window. Read racily by statistics, which may find the span recycled as one without a class. */
 PA_INLINE uint32_t pa_span_window_slots(const pa_span *s)
 {
     uint32_t nbytes = pa_racy_load(&s->bump_end) - (uint32_t)pa_racy_load(&s->bump);
-    return nbytes ? nbytes / pa_class_object_bytes[s->size_class] : 0;
+    uint32_t slot_bytes = pa_class_object_bytes[pa_racy_load(&s->size_class)];
+    return nbytes && slot_bytes ? nbytes / slot_bytes : 0;
 }
 
-/* Objects, those included that the next sweep will free. Read racily by statistics. */
+/* Objects, those included that the next sweep will free. Read racily by statistics: two halves of different windows
+ * are none. */
 PA_INLINE uint32_t pa_span_handed_out_count(const pa_span *s)
 {
-    return pa_racy_load(&s->alloc_count) - pa_span_window_slots(s);
+    uint32_t count = pa_racy_load(&s->alloc_count), slots = pa_span_window_slots(s);
+    return slots <= PA_WINDOW_MOST_SLOTS && slots <= count ? count - slots : count;
 }
 
 /* A swept managed span: is the slot a complete object's? (Others may be marked ahead.) */

@@ -17,7 +17,7 @@ enum { PREFETCH_PAGES = 32, LINE_ENTRIES = PA_CACHE_LINE_BYTES / sizeof(pa_span 
 static uint32_t live_without_bias(const pa_span *s, unsigned size_class)
 {
     uint32_t live = pa_racy_load(&s->live);
-    pa_mcache *owner = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->owner, memory_order_relaxed);
+    pa_mcache *owner = atomic_load_explicit(&((pa_span *)(uintptr_t)s)->owner, memory_order_acquire);
     if (owner && size_class && live && pa_racy_load(&owner->current[size_class]) == s)
         live--;
     return live;

@@ -17,6 +17,7 @@ PLANTS = {
     "out_and_listed": "span: a block of a page that is out is on a list",
     "aside_and_hollow": "span: a page is both aside and hollow",
     "out_not_carved": "span: a page that is out is not carved",
+    "large_with_out": "span: a large or cached one has a page that is out",
     "hollow_bytes": "mheap: hollow pages are miscounted",
     "live_too_high": "span: live + free != carved",
     "live_too_low": "span: live + free != carved",

@@ -146,12 +146,12 @@ def test_every_block_is_somewhere_whatever_is_done(shape, seed, share, steps):
                     assert span.free_blocks()[:1] == head
                     assert out >= span.pages_to_go() - set(span.pages_of(head[0])) and out <= span.pages_to_go()
             elif step in ("give", "give_kept", "refuse"):
-                aside = lib.pa_xhollow_look(span.x).aside
+                aside, had_list = lib.pa_xhollow_look(span.x).aside, bool(span.free_blocks())
                 lib.pa_xvm_inject_refusal(NO_MADVISE if step == "refuse" else 0)
                 given = lib.pa_xhollow_give(span.x, step != "give")
                 lib.pa_xvm_inject_refusal(0)
                 assert given == (0 if step == "refuse" else bin(aside).count("1") * OS_PAGE)
-                assert lib.pa_xhollow_look(span.x).aside == 0
+                assert lib.pa_xhollow_look(span.x).aside == (aside if step == "refuse" and not had_list else 0)
             elif step == "fill":
                 before, out = len(span.free_blocks()), lib.pa_xhollow_look(span.x).out
                 assert lib.pa_xhollow_fill(span.x) == (out > 0)
@@ -191,6 +191,24 @@ def test_a_page_is_filled_at_a_time():
         assert lib.pa_xhollow_fill(span.x)
         assert len(span.free_blocks()) == OS_PAGE // 512 and sum(span.resident()) == 1
         span.check()
+
+
+@pytest.mark.parametrize("keep_head", [True, False])
+def test_what_the_os_refuses_of_a_span_without_a_list(keep_head):
+    """The owner may push while somebody gives pages for it: `free` is written for nobody but the owner."""
+    with Span(4096, 4) as span:
+        span.carve_all()
+        for p in sorted(span.live)[2:6]:
+            span.push(p)
+        lib.pa_xhollow_set_aside(span.x, False)
+        aside = lib.pa_xhollow_look(span.x).aside
+        assert aside and span.free_blocks() == []
+        lib.pa_xvm_inject_refusal(NO_MADVISE)
+        assert lib.pa_xhollow_give(span.x, keep_head) == 0
+        now = lib.pa_xhollow_look(span.x)
+        assert (now.aside, now.hollow, len(span.free_blocks())) == ((aside, 0, 0) if keep_head else (0, 0, 4))
+        assert not keep_head or lib.pa_xhollow_fill(span.x)
+        assert span.pop()
 
 
 def test_the_uncarved_tail_stays_out_of_it():

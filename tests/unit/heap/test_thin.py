@@ -206,12 +206,24 @@ def test_refusals_leave_everything_as_it_was():
         burst.drop()
 
 
+def fill_a_span(size, least):
+    """Blocks until `least` of them lie in one span, the current one: (that span, its blocks, the others). What a class
+    gets for a span depends on what lies idle."""
+    by_span = {}
+    for _ in range(100 * least):
+        block = lib.pa_malloc(size)
+        span = lib.pa_xhollow_span_of(address(block))
+        mine = by_span.setdefault(span, [])
+        mine.append(block)
+        if len(mine) == least:
+            return span, mine, [b for other, blocks in by_span.items() if other != span for b in blocks]
+    raise AssertionError(f"no span of {least} blocks")
+
+
 def test_what_a_current_span_does_not_use_goes():
     """Most of a span was needed once; since then one block is taken and given back again and again."""
     with clock() as now:
-        blocks = [lib.pa_malloc(2048) for _ in range(60)]
-        span = lib.pa_xhollow_span_of(address(blocks[-1]))  # current: it has blocks left, or was just made
-        mine = [b for b in blocks if lib.pa_xhollow_span_of(address(b)) == span]
+        span, mine, others = fill_a_span(2048, 20)
         for block in mine[:-1]:
             lib.pa_free(block)
         again = []
@@ -221,13 +233,15 @@ def test_what_a_current_span_does_not_use_goes():
                 again.append(block)
                 lib.pa_free(block)
             now.after(500)
-        assert len(mine) >= 20 and len(set(again)) == 1
-        assert bin(lib.pa_xhollow_look(span).hollow).count("1") * 4096 >= (len(mine) - 3) * 2048 - 4096
+        hollow = bin(lib.pa_xhollow_look(span).hollow).count("1") * 4096
         whole()
         more = [lib.pa_malloc(2048) for _ in mine[1:]]      # and comes back
-        assert all(lib.pa_xhollow_span_of(address(b)) == span for b in more)
-        for block in (*more, mine[-1], *(b for b in blocks if b not in mine)):
+        back = [lib.pa_xhollow_span_of(address(b)) == span for b in more]
+        for block in (*more, mine[-1], *others):
             lib.pa_free(block)
+        assert len(set(again)) == 1
+        assert hollow >= (len(mine) - 3) * 2048 - 4096
+        assert all(back)
 
 
 def test_limit_and_backed_do_not_count_hollow_pages():
