@@ -485,11 +485,12 @@ def test_a_stopped_process_is_said_to_be(start):
         assert terminal.code() == 0
 
 
-def test_a_command_s_output_comes_after_the_picture(start):
-    code = ("import sys, time\nprint('hello', flush=True)\nprint('trouble', file=sys.stderr, flush=True)\n"
-            "time.sleep(600)")
-    with Terminal(*start, "top", "--interval", "0.1", "--", sys.executable, "-c", code) as terminal:
-        terminal.read_until(lambda: len(terminal.frames()) >= 4, "frames")
+def test_a_command_s_output_comes_after_the_picture(start, tmp_path):
+    said = tmp_path / "said"
+    code = ("import pathlib, sys, time\nprint('hello', flush=True)\nprint('trouble', file=sys.stderr, flush=True)\n"
+            "pathlib.Path(sys.argv[1]).touch()\ntime.sleep(600)")
+    with Terminal(*start, "top", "--interval", "0.1", "--", sys.executable, "-c", code, str(said)) as terminal:
+        terminal.read_until(lambda: len(terminal.frames()) >= 4 and said.exists(), "frames and the command's words")
         assert b"hello" not in terminal.shown and b"trouble" not in terminal.shown
         terminal.type(b"q")
         assert terminal.code() == 0 and terminal.is_restored()
