@@ -499,8 +499,8 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     pa_owner_add(&c->bin_wants, 1);
     tick(c, 0);
     /* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they
-     * cost is touching them. */
-    bool make = npages <= PA_BIN_MAKE_PAGES && align_pages == 1;
+     * cost is touching them. So does everything under a memory limit: what is cut from longer runs fits no hole. */
+    bool make = npages <= PA_BIN_MAKE_PAGES && align_pages == 1 && pa_limit_get(c->heap) == UINT64_MAX;
     pa_span *s = make ? reuse_idle(c, npages, npages + npages / 8) : NULL;
     if (!s) {
         retire_empty_currents(c);
