@@ -108,7 +108,6 @@ static pa_span *make_current(pa_mcache *c, unsigned size_class, pa_span *s)
     return s;
 }
 
-
 pa_span *pa_mcache_take_current_locked(pa_mcache *c, unsigned size_class)
 {
     pa_span *s = c->current[size_class];

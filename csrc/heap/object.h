@@ -63,7 +63,7 @@ PA_INLINE uint32_t pa_object_layout(const pa_objref *o)
 /* Bytes of the slot. Precondition: the object's span is in use and cannot go away. */
 size_t pa_object_slot_bytes(const pa_objref *o);
 
-/* Was the slot handed out (scan_idx, allocation bits; before its span is swept: the mark)? For words that may be
+/* Was the slot handed out (bump, allocation bits; before its span is swept: the mark)? For words that may be
  * anything. Inside or marking: h's sweepgen stays. */
 bool pa_object_is_allocated(const pa_heap *h, const pa_objref *o);
 

@@ -63,7 +63,10 @@ typedef struct pa_gcproc {
 /* Stands wherever there is none; never written. */
 extern PA_HIDDEN const pa_gcproc pa_gcproc_outside;
 PA_INLINE bool pa_gcproc_is_real(const pa_gcproc *gc) { return gc && gc != &pa_gcproc_outside; }
-/* Inside, and nobody wants to stop us: managed operations may go on. */
+_Static_assert(offsetof(pa_gcproc, inside) % 8 == 0 && offsetof(pa_gcproc, stop) == offsetof(pa_gcproc, inside) + 4,
+               "read as one word");
+/* Inside, and nobody wants to stop us: managed operations may go on. A stop flag that is set just now is seen at the
+ * next call; who stops waits for `inside`. */
 PA_INLINE bool pa_gcproc_may_go_on(const pa_gcproc *gc)
 {
     typedef uint64_t both_words __attribute__((may_alias)); /* inside is the low one */
