@@ -26,16 +26,40 @@ uint64_t pa_decay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
     return goal > inuse_bytes ? goal - inuse_bytes : 0;
 }
 
+static uint64_t min(uint64_t x, uint64_t y)
+{
+    return x < y ? x : y;
+}
+
+static void next_window(pa_decay *d, uint64_t now_ns, uint64_t age_ns)
+{
+    bool adjacent = age_ns < 2 * PA_DECAY_WINDOW_NS;
+    d->previous_peak_bytes = adjacent ? d->peak_bytes : 0;
+    d->previous_released_bytes = adjacent ? d->released_bytes : 0;
+    d->peak_bytes = d->released_bytes = 0;
+    d->window_ns = now_ns;
+}
+
+/* Growth takes pages without backing too; only what was let go in the last windows was let go too early. Twice that
+ * stays, so that the next step aside finds pages, but at most half the peak; half as much at each look once the heap is
+ * no longer turned over. */
+static void learn(pa_decay *d, const pa_decay_view *v, uint64_t peak)
+{
+    uint64_t missed = min(v->taken_unbacked, d->released_bytes + d->previous_released_bytes);
+    if (missed == 0 && v->taken < peak / 4)
+        d->missed_bytes /= 2;
+    d->missed_bytes = min(d->missed_bytes + 2 * missed, peak / 2);
+}
+
 void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
 {
     uint64_t age_ns = now_ns > d->window_ns ? now_ns - d->window_ns : 0;
-    if (age_ns >= PA_DECAY_WINDOW_NS) {
-        d->previous_peak_bytes = age_ns < 2 * PA_DECAY_WINDOW_NS ? d->peak_bytes : 0;
-        d->peak_bytes = 0;
-        d->window_ns = now_ns;
-    }
+    if (age_ns >= PA_DECAY_WINDOW_NS)
+        next_window(d, now_ns, age_ns);
     d->peak_bytes = max(d->peak_bytes, max(v.peak_inuse, v.inuse));
-    uint64_t allowed = pa_decay_allowance(max(d->peak_bytes, d->previous_peak_bytes), v.inuse);
+    uint64_t peak = max(d->peak_bytes, d->previous_peak_bytes);
+    learn(d, &v, peak);
+    uint64_t allowed = pa_decay_allowance(peak, v.inuse) + d->missed_bytes;
     uint64_t excess = v.free_backed > allowed ? v.free_backed - allowed : 0;
     d->owed_bytes = excess >= PA_DECAY_LEAST_BYTES ? excess - excess / 4 + PA_DECAY_LEAST_BYTES / 4 : 0;
     /* Near the memory limit nothing may stay for a peak to come. */
@@ -46,8 +70,9 @@ void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
 
 uint64_t pa_decay_take(pa_decay *d, uint64_t most_bytes)
 {
-    uint64_t piece = d->owed_bytes < most_bytes ? d->owed_bytes : most_bytes;
+    uint64_t piece = min(d->owed_bytes, most_bytes);
     d->owed_bytes -= piece;
+    d->released_bytes += piece;
     return piece;
 }
 
@@ -68,7 +93,10 @@ pa_decay_view pa_decay_view_of(pa_heap *h)
         .peak_inuse = without((peak > inuse ? peak : inuse) << PA_PAGE_SHIFT, hollow_bytes),
         .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
         .above_goal = pa_limit_above_goal_locked(h),
+        .taken = h->taken_pages << PA_PAGE_SHIFT,
+        .taken_unbacked = h->taken_unbacked_pages << PA_PAGE_SHIFT,
     };
+    h->taken_pages = h->taken_unbacked_pages = 0;
     pa_lock_release(&h->lock);
     return v;
 }

@@ -2,7 +2,10 @@
  *
  * Free pages that stay backed are what makes the next phase fast; those of an idle process are waste.  What
  * may stay is a tenth, 1 MiB at least, over the peak of what was in use in the last second or two, so that a loop of
- * that period keeps all its pages (docs/decisions/006-idle-memory.md).
+ * that period keeps all its pages (docs/decisions/006-idle-memory.md).  First fit wanders: blocks of mixed sizes leave
+ * holes, and a loop touches more pages than are ever in use at once.  Pages that were taken again soon after they went
+ * back say by how much; so much more may stay for as long as the heap goes on being turned over
+ * (docs/decisions/035-pages-taken-again.md).
  *
  * Somebody looks every PYALLOC_DECAY_MS (slow paths, or gc/scavenge.h's thread where it runs) and releases three
  * quarters of what is too much, in pieces, so that no single malloc of many pays for all of it.
@@ -47,6 +50,8 @@ typedef struct pa_decay {
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
     uint64_t window_ns;          /* when the current window began */
     uint64_t peak_bytes, previous_peak_bytes; /* in use, of this window and the one before */
+    uint64_t released_bytes, previous_released_bytes; /* handed to who releases, in these windows */
+    uint64_t missed_bytes;       /* released too early, so more than the peak may stay */
     uint64_t owed_bytes;         /* of that look, still to be released */
 } pa_decay;
 
@@ -55,6 +60,7 @@ typedef struct pa_decay_view {
     uint64_t inuse, peak_inuse; /* now, and the highest since the last look */
     uint64_t free_backed;
     uint64_t above_goal;        /* of the memory limit (heap/release.h) */
+    uint64_t taken, taken_unbacked; /* from the free pages since the last look; of those, with nothing behind them */
 } pa_decay_view;
 
 /* Free and backed bytes that may stay for a peak and what is in use. */

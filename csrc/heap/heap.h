@@ -48,6 +48,7 @@ typedef struct pa_heap {
     /* Of those, OS pages of free blocks that were given back (heap/hollow.h), bytes. Relaxed. */
     _Atomic uint64_t hollow_bytes;
     _Atomic uint64_t peak_pages; /* highest inuse_pages since the last look of heap/decay.h; racily kept, so about */
+    uint64_t taken_pages, taken_unbacked_pages; /* since the last look: from free pages, without backing; under lock */
     _Atomic uint64_t spans_allocated, spans_freed;
     _Atomic uint64_t traced_pages; /* inuse_pages when it was last put into the trace; relaxed, a race costs an event */
     pa_peak peak;               /* who wants to know of more than ever before */

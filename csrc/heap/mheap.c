@@ -159,11 +159,19 @@ static void refill_headers_locked(pa_heap *h, pa_page_stock *stock)
     }
 }
 
+static void note_taken_locked(pa_heap *h, size_t npages, size_t scavenged_pages)
+{
+    h->taken_pages += npages;
+    h->taken_unbacked_pages += scavenged_pages;
+}
+
 /* Fills what is missing of a stock: 64 pages, spare headers. May leave either empty. */
 static void refill_stock_locked(pa_heap *h, pa_page_stock *stock)
 {
-    if (stock->cache.free == 0)
+    if (stock->cache.free == 0) {
         stock->cache = pa_pagealloc_alloc_to_cache(&h->pages);
+        note_taken_locked(h, pa_popcount64(stock->cache.free), pa_popcount64(stock->cache.scavenged));
+    }
     refill_headers_locked(h, stock);
 }
 
@@ -318,10 +326,12 @@ static pa_span *alloc_span_locked(pa_heap *h, size_t min_pages, size_t npages, s
         return NULL;
     uintptr_t base = min_pages < npages ? alloc_run_locked(h, min_pages, &npages, &scavenged_pages)
                                         : alloc_pages_locked(h, npages, align_pages, &scavenged_pages);
-    if (base)
-        return publish(h, s, base, npages, scavenged_pages);
-    pa_fixalloc_free_locked(&h->span_headers, s);
-    return NULL;
+    if (!base) {
+        pa_fixalloc_free_locked(&h->span_headers, s);
+        return NULL;
+    }
+    note_taken_locked(h, npages, scavenged_pages);
+    return publish(h, s, base, npages, scavenged_pages);
 }
 
 pa_span *pa_mheap_alloc_span(pa_heap *h, size_t npages, size_t align_pages)
@@ -490,6 +500,8 @@ bool pa_mheap_extend_span(pa_heap *h, pa_span *s, size_t npages)
     pa_lock_acquire(&h->lock);
     bool ok = pa_pagealloc_alloc_at(&h->pages, end, more, &scavenged_pages) ||
               extend_by_arena_locked(h, end, more, &scavenged_pages);
+    if (ok)
+        note_taken_locked(h, more, scavenged_pages);
     uint64_t over_bytes = over_limit_locked(h);
     pa_lock_release(&h->lock);
     obey_limit(h, over_bytes);

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,9 @@ LEAST = 64 << 10
 PIECE = 32 * MIB
 
 
-def look(x, now_ms, inuse, free_backed, peak=None):
+def look(x, now_ms, inuse, free_backed, peak=None, taken=0, unbacked=0):
     """Returns what is owed after the look."""
-    lib.pa_xdecay_look(x, now_ms * MS, inuse, inuse if peak is None else peak, free_backed)
+    lib.pa_xdecay_look(x, now_ms * MS, inuse, inuse if peak is None else peak, free_backed, taken, unbacked)
     return x.owed_bytes
 
 
@@ -83,6 +84,42 @@ def test_little_is_not_worth_a_call():
     assert look(x, 20_000, 0, SLACK + LEAST) == LEAST       # and it is not done in ever smaller parts
 
 
+def wander(x, now_ms, inuse, free, reach):
+    """A loop that comes to touch `reach` bytes beyond the most it has in use. Returns (free and backed, faulted)."""
+    missing = max(0, reach - free)
+    look(x, now_ms, inuse, free + missing, taken=20 * inuse, unbacked=missing)
+    return free + missing - sum(take_all(x)), missing
+
+
+def test_a_loop_that_wanders_comes_to_keep_its_pages():
+    x, free, faulted = ffi.new("pa_xdecay *"), 0, []
+    for now in range(0, 20_000, 500):
+        free, missing = wander(x, now, 20 * MIB, free, 8 * MIB)
+        faulted.append(missing)
+    assert sum(faulted[1:]) > 0                             # the rule about the peak alone is not enough
+    assert sum(faulted[6:]) == 0
+    for now in range(20_000, 26_000, 500):                  # it stops
+        look(x, now, 0, free)
+        free -= sum(take_all(x))
+    assert free <= SLACK + LEAST
+
+
+def test_growth_is_not_taken_for_pages_let_go_too_early():
+    x = ffi.new("pa_xdecay *")
+    for now in range(0, 5000, 500):
+        inuse = (now // 500 + 1) * 20 * MIB
+        look(x, now, inuse, 0, taken=20 * MIB, unbacked=20 * MIB)
+    assert x.missed_bytes == 0
+
+
+def test_what_was_missed_is_bounded_by_the_peak():
+    x = ffi.new("pa_xdecay *")
+    for now in range(0, 20_000, 500):
+        look(x, now, 20 * MIB, 300 * MIB, taken=400 * MIB, unbacked=200 * MIB)
+        take_all(x)
+    assert x.missed_bytes == 10 * MIB
+
+
 def test_a_clock_that_stands_or_runs_backwards():
     x = ffi.new("pa_xdecay *")
     assert look(x, 10_000, 500 * MIB, 0) == 0
@@ -100,7 +137,7 @@ def test_never_below_what_may_stay(steps):
         peak = inuse + more
         owed = look(x, now, inuse, free, peak)
         assert x.peak_bytes >= peak
-        allowed = lib.pa_xdecay_allowance(max(x.peak_bytes, x.previous_peak_bytes), inuse)
+        allowed = lib.pa_xdecay_allowance(max(x.peak_bytes, x.previous_peak_bytes), inuse) + x.missed_bytes
         excess = max(0, free - allowed)
         assert owed <= max(excess, LEAST if excess >= LEAST else 0)
         assert owed >= excess * 3 // 4 or excess < LEAST
@@ -141,10 +178,14 @@ def slow_call():
     lib.pa_free(lib.pa_malloc(9 * MIB))     # larger than any bin
 
 
-def released():
+def stats():
     out = ffi.new("pa_mem_stats *")
     lib.pa_read_mem_stats(out)
-    return out.heap_released_total
+    return out
+
+
+def released():
+    return stats().heap_released_total
 
 
 def test_slow_paths_release_when_time_has_passed():
@@ -205,6 +246,29 @@ def test_a_steady_loop_keeps_its_pages():
             if ms == 21_000:
                 before = released()
         assert released() == before
+
+
+def test_a_loop_of_mixed_sizes_comes_to_keep_its_pages():
+    """First fit wanders: such a loop touches more pages than it ever has in use."""
+    lib.pa_free_os_memory()
+    random, before = Random(1), None
+    with clock() as now:
+        for ms in range(20_000, 50_000, 20):
+            now.to(ms)
+            held = []
+            for _ in range(16):
+                held.append(lib.pa_malloc(int(100_000 * 40 ** random.random())))
+                if len(held) == 4:
+                    lib.pa_free(held.pop(0))
+            for block in held:
+                lib.pa_free(block)
+            if ms == 30_000:
+                before = released()
+        assert released() - before < 4 * MIB    # of 1,000 rounds; 27 MiB by the peak alone
+        for ms in range(50_000, 60_000, 500):
+            lib.pa_xdecay_tick(now.ns(ms))
+        inuse = stats().heap_inuse          # of other tests, most of it
+        assert lib.pa_xdecay_free_backed() <= lib.pa_xdecay_allowance(inuse, inuse) + LEAST
 
 
 def test_a_thread_that_only_frees_releases():
