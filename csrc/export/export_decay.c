@@ -14,6 +14,7 @@ static pa_decay unpack(const pa_xdecay *x)
         .window_ns = x->window_ns,
         .peak_bytes = x->peak_bytes,
         .previous_peak_bytes = x->previous_peak_bytes,
+        .hollow_bytes = x->hollow_bytes,
         .released_bytes = x->released_bytes,
         .previous_released_bytes = x->previous_released_bytes,
         .missed_bytes = x->missed_bytes,
@@ -27,6 +28,7 @@ static void pack(pa_xdecay *x, const pa_decay *d)
         .window_ns = d->window_ns,
         .peak_bytes = d->peak_bytes,
         .previous_peak_bytes = d->previous_peak_bytes,
+        .hollow_bytes = d->hollow_bytes,
         .released_bytes = d->released_bytes,
         .previous_released_bytes = d->previous_released_bytes,
         .missed_bytes = d->missed_bytes,
@@ -39,14 +41,15 @@ uint64_t pa_xdecay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes)
     return pa_decay_allowance(peak_bytes, inuse_bytes);
 }
 
-void pa_xdecay_look(pa_xdecay *x, uint64_t now_ns, uint64_t inuse, uint64_t peak_inuse, uint64_t free_backed,
-                    uint64_t taken, uint64_t taken_unbacked)
+void pa_xdecay_look(pa_xdecay *x, uint64_t now_ns, uint64_t inuse, uint64_t peak_inuse, uint64_t hollow,
+                    uint64_t free_backed, uint64_t taken, uint64_t taken_unbacked)
 {
     pa_decay d = unpack(x);
     pa_decay_look(&d, now_ns,
                   (pa_decay_view){
                       .inuse = inuse,
                       .peak_inuse = peak_inuse,
+                      .hollow = hollow,
                       .free_backed = free_backed,
                       .taken = taken,
                       .taken_unbacked = taken_unbacked,

@@ -9,13 +9,13 @@
 /* cffi: begin */
 
 typedef struct pa_xdecay {
-    uint64_t window_ns, peak_bytes, previous_peak_bytes, released_bytes, previous_released_bytes, missed_bytes,
-        owed_bytes;
+    uint64_t window_ns, peak_bytes, previous_peak_bytes, hollow_bytes, released_bytes, previous_released_bytes,
+        missed_bytes, owed_bytes;
 } pa_xdecay;
 
 uint64_t pa_xdecay_allowance(uint64_t peak_bytes, uint64_t inuse_bytes);
-void pa_xdecay_look(pa_xdecay *x, uint64_t now_ns, uint64_t inuse, uint64_t peak_inuse, uint64_t free_backed,
-                    uint64_t taken, uint64_t taken_unbacked);
+void pa_xdecay_look(pa_xdecay *x, uint64_t now_ns, uint64_t inuse, uint64_t peak_inuse, uint64_t hollow,
+                    uint64_t free_backed, uint64_t taken, uint64_t taken_unbacked);
 uint64_t pa_xdecay_take_piece(pa_xdecay *x);
 
 /* What the coarse clock says from now on; 0: the time. */

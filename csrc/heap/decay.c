@@ -40,6 +40,15 @@ static void next_window(pa_decay *d, uint64_t now_ns, uint64_t age_ns)
     d->window_ns = now_ns;
 }
 
+/* Pages inside spans that went back since the last look had not been touched for a second: no peak needed them. */
+static void discount_hollow(pa_decay *d, uint64_t hollow_bytes)
+{
+    uint64_t more = hollow_bytes > d->hollow_bytes ? hollow_bytes - d->hollow_bytes : 0;
+    d->hollow_bytes = hollow_bytes;
+    d->peak_bytes -= min(more, d->peak_bytes);
+    d->previous_peak_bytes -= min(more, d->previous_peak_bytes);
+}
+
 /* Growth takes pages without backing too; only what was let go in the last windows was let go too early. Twice that
  * stays, so that the next step aside finds pages, but at most half the peak; half as much at each look once the heap is
  * no longer turned over. */
@@ -56,6 +65,7 @@ void pa_decay_look(pa_decay *d, uint64_t now_ns, pa_decay_view v)
     uint64_t age_ns = now_ns > d->window_ns ? now_ns - d->window_ns : 0;
     if (age_ns >= PA_DECAY_WINDOW_NS)
         next_window(d, now_ns, age_ns);
+    discount_hollow(d, v.hollow);
     d->peak_bytes = max(d->peak_bytes, max(v.peak_inuse, v.inuse));
     uint64_t peak = max(d->peak_bytes, d->previous_peak_bytes);
     learn(d, &v, peak);
@@ -91,6 +101,7 @@ pa_decay_view pa_decay_view_of(pa_heap *h)
     pa_decay_view v = {
         .inuse = without(inuse << PA_PAGE_SHIFT, hollow_bytes),
         .peak_inuse = without((peak > inuse ? peak : inuse) << PA_PAGE_SHIFT, hollow_bytes),
+        .hollow = hollow_bytes,
         .free_backed = (h->pages.free_pages - h->pages.scavenged_pages) << PA_PAGE_SHIFT,
         .above_goal = pa_limit_above_goal_locked(h),
         .taken = h->taken_pages << PA_PAGE_SHIFT,

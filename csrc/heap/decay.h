@@ -49,7 +49,8 @@ typedef struct pa_decay {
 
     pa_lock lock;                /* rank SCAVENGE: what follows, and held by the thread while it releases */
     uint64_t window_ns;          /* when the current window began */
-    uint64_t peak_bytes, previous_peak_bytes; /* in use, of this window and the one before */
+    uint64_t peak_bytes, previous_peak_bytes; /* in use, of this window and the one before, without what is hollow */
+    uint64_t hollow_bytes;       /* as of the last look */
     uint64_t released_bytes, previous_released_bytes; /* handed to who releases, in these windows */
     uint64_t missed_bytes;       /* released too early, so more than the peak may stay */
     uint64_t owed_bytes;         /* of that look, still to be released */
@@ -57,7 +58,8 @@ typedef struct pa_decay {
 
 /* What is in use and free, bytes. */
 typedef struct pa_decay_view {
-    uint64_t inuse, peak_inuse; /* now, and the highest since the last look */
+    uint64_t inuse, peak_inuse; /* now, and the highest since the last look, both without hollow */
+    uint64_t hollow;            /* pages of free blocks inside spans that went back (heap/hollow.h) */
     uint64_t free_backed;
     uint64_t above_goal;        /* of the memory limit (heap/release.h) */
     uint64_t taken, taken_unbacked; /* from the free pages since the last look; of those, with nothing behind them */

@@ -17,9 +17,9 @@ LEAST = 64 << 10
 PIECE = 32 * MIB
 
 
-def look(x, now_ms, inuse, free_backed, peak=None, taken=0, unbacked=0):
+def look(x, now_ms, inuse, free_backed, peak=None, hollow=0, taken=0, unbacked=0):
     """Returns what is owed after the look."""
-    lib.pa_xdecay_look(x, now_ms * MS, inuse, inuse if peak is None else peak, free_backed, taken, unbacked)
+    lib.pa_xdecay_look(x, now_ms * MS, inuse, inuse if peak is None else peak, hollow, free_backed, taken, unbacked)
     return x.owed_bytes
 
 
@@ -51,6 +51,18 @@ def test_a_peak_between_two_looks_counts():
     x = ffi.new("pa_xdecay *")
     for now in range(0, 20_000, 500):
         assert look(x, now, 10 * MIB, 190 * MIB, peak=200 * MIB) == 0
+
+
+def test_pages_that_went_back_inside_spans_were_no_peaks():
+    """200 MiB, of which 60 are freed whole and 120 lie in spans with survivors: as soon as these go back, so may those."""
+    x = ffi.new("pa_xdecay *")
+    assert look(x, 0, 200 * MIB, 0) == 0
+    assert look(x, 500, 140 * MIB, 60 * MIB) == 0
+    assert look(x, 1000, 140 * MIB, 60 * MIB) == 0
+    assert look(x, 1500, 140 * MIB, 60 * MIB) == 0
+    assert look(x, 2000, 20 * MIB, 60 * MIB, hollow=120 * MIB) > 40 * MIB
+    x.owed_bytes = 0
+    assert look(x, 2500, 140 * MIB, 14 * MIB) == 0          # they are in use again
 
 
 def test_idle_memory_goes_in_a_few_looks():
