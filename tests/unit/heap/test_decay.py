@@ -54,7 +54,7 @@ def test_a_peak_between_two_looks_counts():
 
 
 def test_pages_that_went_back_inside_spans_were_no_peaks():
-    """200 MiB, of which 60 are freed whole and 120 lie in spans with survivors: as soon as these go back, so may those."""
+    """Of 200 MiB 60 are free and 120 lie in spans with survivors: as soon as these go back, so may those."""
     x = ffi.new("pa_xdecay *")
     assert look(x, 0, 200 * MIB, 0) == 0
     assert look(x, 500, 140 * MIB, 60 * MIB) == 0
