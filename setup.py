@@ -44,7 +44,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 PYTHON_FLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-fno-plt", *WARNINGS, *SANITIZE_FLAGS]
 # Before the flags of the interpreter's own build, which may lack or contradict these.
 CORE_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", "-fno-semantic-interposition",
-              "-ftls-model=initial-exec", "-fno-plt", "-pthread", *NO_BUILTIN, *WARNINGS, *SANITIZE_FLAGS]
+              "-ftls-model=initial-exec", "-fno-plt", "-pthread", "-ffunction-sections", "-fdata-sections",
+              *NO_BUILTIN, *WARNINGS, *SANITIZE_FLAGS]
 
 
 # What a program that only allocates never calls is linked last, so that its pages need not be read in.

@@ -160,7 +160,14 @@ static void stoppings(const pa_snapshot *s, pa_metric_value *out)
 
 /* ---- The list, expanded ---- */
 
-static const pa_metric_info infos[] = {
+/* Text, not pointers to it: each would be a relocation, and its page, in every program. */
+typedef struct info {
+    char name[56], doc[128];
+    uint8_t kind;
+    bool cumulative;
+} info;
+
+static const info infos[] = {
 #define COUNT(name, grows, expression, doc) {name, doc, PA_METRIC_COUNT, grows},
 #define REAL(name, grows, expression, doc) {name, doc, PA_METRIC_REAL, grows},
 #define HISTOGRAM(name, function, doc) {name, doc, PA_METRIC_HISTOGRAM, true},
@@ -170,13 +177,22 @@ static const pa_metric_info infos[] = {
 #undef HISTOGRAM
 };
 
+#define FITS(n, d) \
+    _Static_assert(sizeof(n) <= sizeof infos->name && sizeof(d) <= sizeof infos->doc, "longer than its field");
+#define COUNT(name, grows, expression, doc) FITS(name, doc)
+#define HISTOGRAM(name, function, doc) FITS(name, doc)
+PA_METRICS(COUNT, COUNT, HISTOGRAM)
+#undef COUNT
+#undef HISTOGRAM
+
 enum { METRICS = sizeof infos / sizeof *infos };
 
 PA_EXPORT bool pa_metric(int index, pa_metric_info *out)
 {
     if (index < 0 || index >= METRICS)
         return false;
-    *out = infos[index];
+    const info *i = &infos[index];
+    *out = (pa_metric_info){.name = i->name, .doc = i->doc, .kind = i->kind, .cumulative = i->cumulative};
     return true;
 }
 

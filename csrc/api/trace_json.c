@@ -20,11 +20,12 @@
 
 enum { PHASE_TRACK = (1 << 22) + 1, STOP_TRACK, THREAD_TRACK = 0 }; /* thread ids are below 2^22 */
 
+/* Text, not pointers to it: each would be a relocation, and its page, in every program. */
 typedef struct form {
-    const char *name, *category;
+    char name[24], category[8];
     char ph;
     uint32_t track;
-    const char *args[3]; /* NULL: none */
+    char args[3][20]; /* "": none */
 } form;
 
 static const form forms[PA_TRACE_KINDS] = {
@@ -35,20 +36,20 @@ static const form forms[PA_TRACE_KINDS] = {
     [PA_TRACE_SWEEP] = {"sweep", "gc", 'X', THREAD_TRACK, {"freed_bytes"}},
     [PA_TRACE_STOP] = {"stop", "stop", 'X', STOP_TRACK, {"stopping_ns"}},
     [PA_TRACE_ASSIST] = {"assist", "assist", 'X', THREAD_TRACK, {"scanned_bytes"}},
-    [PA_TRACE_ASSIST_WAIT] = {"wait for the cycle", "assist", 'X', THREAD_TRACK, {NULL}},
+    [PA_TRACE_ASSIST_WAIT] = {"wait for the cycle", "assist", 'X', THREAD_TRACK, {""}},
     [PA_TRACE_SWEEP_ASSIST] = {"sweep assist", "assist", 'X', THREAD_TRACK, {"freed_bytes"}},
     [PA_TRACE_RELEASE] = {"release", "release", 'X', THREAD_TRACK, {"heap_bytes", "metadata_bytes", "reason"}},
     [PA_TRACE_GROW] = {"grow", "heap", 'X', THREAD_TRACK, {"bytes", "address"}},
     [PA_TRACE_SPAN_ALLOC] = {"span alloc", "span", 'i', THREAD_TRACK, {"address", "bytes"}},
     [PA_TRACE_SPAN_FREE] = {"span free", "span", 'i', THREAD_TRACK, {"address", "bytes"}},
-    [PA_TRACE_FORCED] = {"forced collection", "gc", 'i', THREAD_TRACK, {NULL}},
+    [PA_TRACE_FORCED] = {"forced collection", "gc", 'i', THREAD_TRACK, {""}},
     [PA_TRACE_OVER_LIMIT] = {"over the memory limit", "heap", 'i', THREAD_TRACK, {"limit_bytes", "backed_bytes"}},
     [PA_TRACE_IN_USE] = {"heap in use", "heap", 'C', THREAD_TRACK, {"in_use"}},
     [PA_TRACE_MEMORY] = {"heap memory", "heap", 'C', THREAD_TRACK, {"in_use", "free", "released"}},
     [PA_TRACE_HEAP] = {"managed heap", "gc", 'C', THREAD_TRACK, {"live", "goal"}},
 };
 
-static const char *const reasons[] = {"background", "tick", "limit", "asked"};
+static const char reasons[][12] = {"background", "tick", "limit", "asked"};
 
 /* ---- Sorting: heapsort ---- */
 
@@ -173,7 +174,7 @@ static void add_event(pa_json *w, const pa_trace_event *e)
     if (f->ph == 'i')
         add_string(w, "s", "t");
     begin_arguments(w);
-    for (int i = 0; i < 3 && f->args[i]; i++)
+    for (int i = 0; i < 3 && f->args[i][0]; i++)
         if (e->kind != PA_TRACE_HEAP || e->args[i] != UINT64_MAX) /* no goal while the collector is off */
             add_argument(w, f->args[i], e->args[i]);
     end_arguments_and_event(w);

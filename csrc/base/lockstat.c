@@ -11,7 +11,7 @@ typedef struct PA_ALIGNED(64) counters {
     _Atomic uint64_t acquisitions, waits, wait_ns, wait_max_ns, hold_ns, hold_max_ns;
 } counters;
 
-static const char *const names[] = {
+static const char names[][16] = { /* no pointers: each would be a relocation in every program */
     "NONE",
 #define X(name) #name,
     PA_LOCK_RANKS(X)

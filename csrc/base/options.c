@@ -26,21 +26,32 @@ static const pa_options defaults = ALL_DEFAULTS;
 
 /* ---- The table ---- */
 
+/* Text, not pointers to it: each would be a relocation, and its page, in every program; what each start reads apart
+ * from what it does not. */
 typedef struct option {
-    const char *name, *type, *default_text, *fallback, *doc;
-    size_t offset;
+    char name[24], fallback[12], type[8];
+    uint16_t offset;
 } option;
 
+typedef struct option_text {
+    char default_text[8], doc[112];
+} option_text;
+
 static const option table[PA_OPTION_COUNT] = {
-#define X(field, name, type, value, text, fallback, doc) \
-    {name, #type, text, fallback, doc, offsetof(pa_options, field)},
+#define X(field, name, type, value, text, fallback, doc) {name, fallback, #type, offsetof(pa_options, field)},
+    PA_OPTIONS(X)
+#undef X
+};
+
+static const option_text texts[PA_OPTION_COUNT] = {
+#define X(field, name, type, value, text, fallback, doc) {text, doc},
     PA_OPTIONS(X)
 #undef X
 };
 
 typedef struct debug_key {
-    const char *key, *name, *default_text, *doc;
-    size_t offset;
+    char key[16], name[32], default_text[4], doc[112];
+    uint16_t offset;
 } debug_key;
 
 static const debug_key debug_keys[PA_DEBUG_KEY_COUNT] = {
@@ -48,6 +59,19 @@ static const debug_key debug_keys[PA_DEBUG_KEY_COUNT] = {
     PA_DEBUG_KEYS(X)
 #undef X
 };
+
+#define FITS(text, field) sizeof(text) <= sizeof field
+#define X(f, n, t, v, s, g, d)                                                                               \
+    _Static_assert(FITS(n, table->name) && FITS(g, table->fallback) && FITS(#t, table->type) &&              \
+                       FITS(s, texts->default_text) && FITS(d, texts->doc), "longer than its field");
+PA_OPTIONS(X)
+#undef X
+#define X(f, v, d)                                                                                           \
+    _Static_assert(FITS(#f, debug_keys->key) && FITS(#v, debug_keys->default_text) &&                        \
+                       FITS(d, debug_keys->doc), "longer than its field");
+PA_DEBUG_KEYS(X)
+#undef X
+#undef FITS
 
 static int64_t *field_of(pa_options *o, size_t offset)
 {
@@ -85,7 +109,7 @@ static bool parse_plain_number(const char *text, int64_t *out)
 
 static bool parse_bool(const char *text, int64_t *out)
 {
-    static const char *const words[] = {"0", "false", "no", "off", "1", "true", "yes", "on"};
+    static const char words[][8] = {"0", "false", "no", "off", "1", "true", "yes", "on"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(text, words[i]) == 0) {
             *out = i >= 4;
@@ -96,7 +120,7 @@ static bool parse_bool(const char *text, int64_t *out)
 
 static bool parse_bytes(const char *text, int64_t *out)
 {
-    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    static const char units[][4] = {"", "KiB", "MiB", "GiB", "TiB"};
     const char *unit;
     int64_t n;
     if (strcmp(text, "off") == 0) {
@@ -201,7 +225,7 @@ static unsigned apply(pa_options *out, unsigned i, const char *name, const char 
     if (!value || !*value)
         return 0;
     if (!pa_option_value(table[i].type, value, &parsed))
-        return warn_malformed(name, value, table[i].type, table[i].default_text);
+        return warn_malformed(name, value, table[i].type, texts[i].default_text);
     *field_of(out, table[i].offset) = parsed;
     set_source(out, i, name);
     return 0;
@@ -254,7 +278,7 @@ static unsigned apply_debug(pa_options *out, const char *name, bool strict, cons
 
 static bool is_known(const char *entry, size_t name_len)
 {
-    static const char *const tools[] = {"PYALLOC_BUILD_", "PYALLOC_BENCH_", "PYALLOC_RECORD"};
+    static const char tools[][16] = {"PYALLOC_BUILD_", "PYALLOC_BENCH_", "PYALLOC_RECORD"};
     for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
         if (strncmp(entry, tools[i], strlen(tools[i])) == 0)
             return true;
@@ -287,7 +311,7 @@ unsigned pa_options_parse(pa_options *out, const char *const *environment)
         const char *ours = find(environment, table[i].name);
         if (ours && *ours)
             warnings += apply(out, i, table[i].name, ours);
-        else if (table[i].fallback)
+        else if (table[i].fallback[0])
             warnings += apply(out, i, table[i].fallback, find(environment, table[i].fallback));
     }
     warnings += apply_debug(out, "GODEBUG", false, find(environment, "GODEBUG"));
@@ -313,8 +337,8 @@ bool pa_options_row(unsigned i, pa_option_row *out)
         *out = (pa_option_row){
             .name = table[i].name,
             .type = table[i].type,
-            .default_text = table[i].default_text,
-            .doc = table[i].doc,
+            .default_text = texts[i].default_text,
+            .doc = texts[i].doc,
             .value = *field_of(&pa_the_options, table[i].offset),
         };
     else

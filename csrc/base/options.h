@@ -13,31 +13,31 @@
 
 #include "base/config.h"
 
-/* X(field, NAME, TYPE, value, default as text, Go's variable that holds when ours is absent, documentation) */
+/* X(field, NAME, TYPE, value, default as text, Go's variable that holds when ours is absent or "", documentation) */
 #define PA_OPTIONS(X)                                                                                        \
-    X(background, "PYALLOC_BACKGROUND", BOOL, 0, "0", NULL,                                                  \
+    X(background, "PYALLOC_BACKGROUND", BOOL, 0, "0", "",                                                    \
       "1: start a thread that gives idle memory back, once the heap has freed 4 MiB; 0: not even in Python")  \
-    X(stats_at_exit, "PYALLOC_STATS_AT_EXIT", BOOL, 0, "0", NULL,                                            \
+    X(stats_at_exit, "PYALLOC_STATS_AT_EXIT", BOOL, 0, "0", "",                                              \
       "write a summary of the heap to stderr when the process exits")                                        \
-    X(decay_ms, "PYALLOC_DECAY_MS", MS, 500, "500", NULL,                                                    \
+    X(decay_ms, "PYALLOC_DECAY_MS", MS, 500, "500", "",                                                      \
       "least time between two releases of idle memory from slow paths, in ms; 0 turns them off")             \
     X(gogc, "PYALLOC_GOGC", PERCENT, 100, "100", "GOGC",                                                     \
       "growth of the managed heap that starts a collection, in percent of what is live, or off")             \
     X(memlimit, "PYALLOC_MEMLIMIT", BYTES, INT64_MAX, "off", "GOMEMLIMIT",                                   \
       "soft limit of the memory that pyalloc uses: bytes, 512MiB, or off")                                   \
-    X(gc_workers, "PYALLOC_GC_WORKERS", COUNT, 0, "0", NULL,                                                 \
+    X(gc_workers, "PYALLOC_GC_WORKERS", COUNT, 0, "0", "",                                                   \
       "threads that may mark at once, 0: as many as there are processors")                                   \
-    X(live, "PYALLOC_LIVE", BOOL, 0, "0", NULL,                                                              \
+    X(live, "PYALLOC_LIVE", BOOL, 0, "0", "",                                                                \
       "have figures for python -m pyalloc top at hand: a thread that sleeps until a viewer asks")            \
-    X(trace, "PYALLOC_TRACE", PATH, 0, "", NULL,                                                             \
+    X(trace, "PYALLOC_TRACE", PATH, 0, "", "",                                                               \
       "write an execution trace to this file when the process exits (JSON for Perfetto); %p: process id")    \
-    X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", NULL,                            \
+    X(trace_bytes, "PYALLOC_TRACE_BYTES", BYTES, 16 * 1024 * 1024, "16MiB", "",                              \
       "memory for that trace: 64 bytes an event, 8KiB to 4GiB; the oldest are overwritten")                  \
-    X(report, "PYALLOC_REPORT", PATH, 0, "", NULL,                                                           \
+    X(report, "PYALLOC_REPORT", PATH, 0, "", "",                                                             \
       "write the heap as it was at its peak and at exit to this file (JSON lines); %p: process id")          \
-    X(profile, "PYALLOC_PROFILE", PATH, 0, "", NULL,                                                         \
+    X(profile, "PYALLOC_PROFILE", PATH, 0, "", "",                                                           \
       "write a heap profile to this file when the process exits (gzip, for go tool pprof); %p: process id")  \
-    X(profile_rate, "PYALLOC_PROFILE_RATE", BYTES, 512 * 1024, "512KiB", NULL,                               \
+    X(profile_rate, "PYALLOC_PROFILE_RATE", BYTES, 512 * 1024, "512KiB", "",                                 \
       "bytes between two samples of that profile on average; 1 samples every block")
 
 /* Keys of PYALLOC_DEBUG and GODEBUG, comma lists of key=number. X(field, value, documentation) */

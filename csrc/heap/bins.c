@@ -5,7 +5,8 @@
  *
  * A bin is a stack, so the span that is warm is taken first.  How much may lie in all of them together adapts:
  * doubled when they overflow in a thread that asked for spans, halved when it only fills them; when that is not enough,
- * they are drained to half, so that the next frees find room (docs/decisions/004-keeping-empty-spans.md).
+ * they are drained to half, so that the next frees find room (docs/decisions/004-keeping-empty-spans.md). A thread that
+ * never asked for a span keeps next to nothing (054).
  * Invariant: a binned span is CACHED, one element, owned by nobody and on no list.
  */
 #include "heap/bins.h"
@@ -36,6 +37,8 @@ void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages)
 static void adapt_bin_cap(pa_mcache *c)
 {
     int32_t pages = pa_bins_pages(c), cap = c->bin_wants ? c->bin_cap_pages * 2 : c->bin_cap_pages / 2;
+    if (c->bin_cap_pages < PA_BIN_CAP_MIN_PAGES && !c->bin_wants)
+        return;
     if (cap < PA_BIN_CAP_MIN_PAGES)
         cap = PA_BIN_CAP_MIN_PAGES;
     if (cap > PA_BIN_CAP_MAX_PAGES)
@@ -45,9 +48,19 @@ static void adapt_bin_cap(pa_mcache *c)
     pa_owner_set(&c->bin_wants, c->bin_wants / 2); /* n freed at once may double the cap about log n times */
 }
 
+void pa_bins_want_locked(pa_mcache *c)
+{
+    pa_owner_add(&c->bin_wants, 1);
+    if (PA_UNLIKELY(c->bin_cap_pages == PA_BIN_CAP_UNASKED_PAGES)) {
+        pa_owner_add(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES - PA_BIN_CAP_UNASKED_PAGES);
+        c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
+    }
+}
+
 void pa_bins_put_locked(pa_mcache *c, pa_span *s)
 {
-    if (s->npages > PA_BIN_MAX_PAGES) {
+    if (s->npages > PA_BIN_MAX_PAGES ||
+        ((int32_t)s->npages > c->bin_cap_pages && c->bin_cap_pages == PA_BIN_CAP_UNASKED_PAGES)) {
         pa_mheap_free_span(c->heap, s);
         return;
     }

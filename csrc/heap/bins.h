@@ -17,6 +17,8 @@ PA_INLINE int32_t pa_bins_pages(const pa_mcache *c)
 void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages);
 /* The same, but returns them, linked through next, for pa_mheap_free_span_list or pa_mheap_trade. */
 pa_span *pa_bins_empty_locked(pa_mcache *c, int32_t keep_pages);
+/* c asks for a span, whatever it finds: threads that do so keep more. */
+void pa_bins_want_locked(pa_mcache *c);
 /* Keeps or frees a large span. The one freed last is kept even if it is larger than the cap: the likeliest to be wanted
  * again. */
 void pa_bins_put_locked(pa_mcache *c, pa_span *s);

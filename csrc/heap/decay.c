@@ -122,10 +122,14 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
     /* In step with the last look: ticks that come about as often as looks are due must not miss every other. */
     bool rare = now_ns - due >= interval_ns / 4;
     uint64_t next = due + interval_ns > now_ns ? due + interval_ns : now_ns + interval_ns / 2;
+    bool first = due == 0 && interval_ns;
     if (interval_ns == 0)
         next = PA_DECAY_NEVER;
+    else if (first) /* there is nothing yet, and the code that looks is 20 KiB that a short program need not have */
+        next = now_ns + interval_ns;
     if (!atomic_compare_exchange_strong_explicit(&d->next_ns, &due, next, memory_order_relaxed,
-                                                 memory_order_relaxed))
+                                                 memory_order_relaxed) ||
+        first)
         return;
     if (interval_ns == 0 || atomic_load_explicit(&d->background, memory_order_relaxed)) {
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);

@@ -28,7 +28,7 @@ enum { PA_DUE_IDLE = 1, PA_DUE_ERRAND = 2 };
 
 typedef struct pa_decay {
     /* When the next look is due, on the coarse monotonic clock. Read relaxed by every slow path; whoever moves
-     * it forward by compare-and-swap does the look, so one of many does. 0 at start: the first look is at once. */
+     * it forward by compare-and-swap does the look, so one of many does. 0 at start: the first slow path sets it. */
     _Atomic uint64_t next_ns;
     /* Looks so far. Written by who looks, read relaxed by slow paths: a thread that sees a new number looks
      * through its own caches. Late is fine. */

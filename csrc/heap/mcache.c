@@ -42,12 +42,13 @@ void pa_mcache_init(pa_mcache *c, pa_heap *h)
         .closed = PA_CACHE_FLUSHED,
         .sampling = pa_profile_round_racy() & 1,
         .thin_class = PA_SIZE_CLASSES,
+        .decay_round = atomic_load_explicit(&h->decay.round, memory_order_relaxed),
     };
     for (unsigned i = 0; i < PA_SIZE_CLASSES; i++)
         c->current[i] = PA_EMPTY_SPAN;
     c->direct[PA_DIRECT_COUNT - 1] = PA_EMPTY_SPAN;
     pa_mcache_show_current_locked(c);
-    c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_FIRST_PAGES;
+    c->bin_cap_pages = c->bin_room_pages = PA_BIN_CAP_UNASKED_PAGES;
     c->slow.rank = PA_RANK_PROC_SLOW;
     c->heap = h;
     c->trim_seen = atomic_load_explicit(&h->trim_generation, memory_order_relaxed);
@@ -369,7 +370,7 @@ static pa_span *new_span(pa_mcache *c, unsigned size_class)
         s = pa_bins_take(c, table_pages, run_pages);
     if (!s) {
         /* Short runs are made of what there is; long ones are rare and fill the heap's lowest holes (decision 005). */
-        pa_owner_add(&c->bin_wants, 1);
+        pa_bins_want_locked(c);
         if (run_pages < PA_PAGE_CACHE_LIMIT_PAGES)
             s = reuse_idle(c, run_pages, cap_pages);
         else
@@ -495,7 +496,7 @@ pa_span *pa_mcache_alloc_large(pa_mcache *c, size_t npages, size_t align_pages)
     }
     pa_decay_notify(&c->heap->decay);
     pa_mcache_enter_slow(c);
-    pa_owner_add(&c->bin_wants, 1);
+    pa_bins_want_locked(c);
     tick(c, 0);
     /* Larger ones, and those with an alignment, come from the heap: lowest address first keeps peaks low, and what they
      * cost is touching them. So does everything under a memory limit: what is cut from longer runs fits no hole. */

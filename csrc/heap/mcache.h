@@ -21,6 +21,7 @@
 enum {
     PA_DIRECT_COUNT = 130,
     /* How much the bins keep adapts between these; half goes back when it is exceeded. */
+    PA_BIN_CAP_UNASKED_PAGES = 8, /* of a thread that never asked for a span */
     PA_BIN_CAP_MIN_PAGES = 32,
     PA_BIN_CAP_FIRST_PAGES = 128,
     PA_BIN_CAP_MAX_PAGES = PA_BIN_MAX_PAGES,

@@ -39,8 +39,8 @@ static void clear_out_locked(pa_mcache *c)
     }
     pa_mcache_collect_partial_locked(c);
     pa_bins_drain_locked(c, 0);
-    c->bin_cap_pages = PA_BIN_CAP_FIRST_PAGES;
-    pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_FIRST_PAGES);
+    c->bin_cap_pages = PA_BIN_CAP_UNASKED_PAGES;
+    pa_owner_set(&c->bin_room_pages, PA_BIN_CAP_UNASKED_PAGES);
     pa_mheap_flush_stock(c->heap, &c->stock);
 }
 

@@ -10,9 +10,12 @@
  * bitmap has it.  Nothing below `search_page` is free, so each level starts there.  A change of a bitmap is
  * carried upwards until a level's summaries stay as they were.
  *
- * Invariants: level[4][c] summarizes chunk c; an entry above is the merge of its eight children; entries of
- * ranges that were never grown are 0 and, but for level 0, may be uncommitted: they are never read,
- * because a child group is read only below an entry that is not 0, or when one of the group was grown;
+ * A heap of a few arenas in a row is flat: its leaf summaries are few enough to be gone through, and each level above
+ * would cost a page of memory (docs/decisions/054-fixed-cost.md). The tree is made once the heap outgrows that.
+ *
+ * Invariants: level[4][c] summarizes chunk c; an entry above is the merge of its eight children, or 0 and never read
+ * where the heap is flat; entries of ranges that were never grown are 0 and, but for level 0, may be uncommitted: they
+ * are never read, because a child group is read only below an entry that is not 0, or when one of the group was grown;
  * the eight entries of a group share an OS page.  The counters are sums over the bitmaps of `grown`; a
  * chunk with a free and backed page is in the scavenge index; an allocated page is not marked scavenged.
  *
@@ -67,7 +70,7 @@ static void regions_of(pa_pagealloc *p, region out[PA_PAGEALLOC_REGIONS])
     out[LEAF + 2] = (region){(void **)&p->scavindex.chunks, pa_div_ceil(chunks, 64) * 8};
     out[LEAF + 3] = (region){(void **)&p->scavindex.words, pa_div_ceil(chunks, 4096) * 8};
     /* Ranges do not touch, so at most every other chunk starts one; one more for a commit ahead. */
-    out[LEAF + 4] = (region){(void **)&p->grown.ranges, (chunks / 2 + 1) * sizeof(pa_addrrange)};
+    out[LEAF + 4] = (region){(void **)&p->many_ranges, (chunks / 2 + 1) * sizeof(pa_addrrange)};
 }
 
 static bool commit(pa_pagealloc *p, unsigned r, void *addr, size_t nbytes)
@@ -98,6 +101,8 @@ bool pa_pagealloc_init(pa_pagealloc *p, uintptr_t window_base, unsigned window_b
     PA_CHECK(window_base % ((uintptr_t)1 << PA_ROOT_SHIFT) == 0);
     *p = (pa_pagealloc){.base = window_base, .window_bits = window_bits, .hooks = *hooks};
     p->search_page = SIZE_MAX;
+    p->grown.ranges = p->few;
+    p->flat = true;
     region regions[PA_PAGEALLOC_REGIONS];
     regions_of(p, regions);
     for (unsigned r = 0; r < PA_PAGEALLOC_REGIONS; r++)
@@ -134,38 +139,18 @@ static bool commit_for_chunks(pa_pagealloc *p, size_t first, size_t end)
     }
     return commit(p, LEAF + 1, &p->chunks[first], (end - first) * sizeof(pa_chunk)) &&
            commit(p, LEAF + 2, &p->scavindex.chunks[first / 64], ((end - 1) / 64 - first / 64 + 1) * 8) &&
-           commit(p, LEAF + 4, p->grown.ranges, (p->grown.count + 1) * sizeof(pa_addrrange));
+           commit(p, LEAF + 4, p->many_ranges, (p->grown.count + 1) * sizeof(pa_addrrange));
 }
 
-bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
+static void add_range(pa_pagealloc *p, size_t first, size_t end)
 {
-    PA_CHECK(base % PA_CHUNK_BYTES == 0 && nbytes % PA_CHUNK_BYTES == 0 && nbytes != 0);
-    size_t first = pa_page_index(p, base) >> PA_CHUNK_PAGES_SHIFT;
-    size_t end = first + (nbytes >> PA_CHUNK_SHIFT);
-    PA_CHECK(base >= p->base && end <= (size_t)1 << (p->window_bits - PA_CHUNK_SHIFT));
-    PA_CHECK(base != 0 && !pa_addrranges_overlaps(&p->grown, first, end));
-    if (!commit_for_chunks(p, first, end))
-        return false;
-    for (size_t c = first; c < end; c++) {
-        memset(p->chunks[c].alloc, 0, sizeof p->chunks[c].alloc);
-        memset(p->chunks[c].scavenged, 0xff, sizeof p->chunks[c].scavenged);
+    if (p->grown.count == PA_PAGEALLOC_FEW && p->grown.ranges == p->few) {
+        memcpy(p->many_ranges, p->few, sizeof p->few);
+        p->grown.ranges = p->many_ranges;
     }
     pa_addrranges_add(&p->grown, first, end);
-    if (p->first_chunk == p->end_chunk) {
-        p->first_chunk = first;
-        p->end_chunk = end;
-    } else {
-        p->first_chunk = first < p->first_chunk ? first : p->first_chunk;
-        p->end_chunk = end > p->end_chunk ? end : p->end_chunk;
-    }
-    size_t npages = nbytes >> PA_PAGE_SHIFT, page = first << PA_CHUNK_PAGES_SHIFT;
-    p->grown_pages += npages;
-    p->free_pages += npages;
-    p->scavenged_pages += npages;
-    if (page < p->search_page)
-        p->search_page = page;
-    pa_pagealloc_update(p, page, npages);
-    return true;
+    p->first_chunk = p->grown.ranges[0].first_chunk;
+    p->end_chunk = p->grown.ranges[p->grown.count - 1].end_chunk;
 }
 
 /* ---- Repairing the tree ---- */
@@ -184,6 +169,8 @@ void pa_pagealloc_update(pa_pagealloc *p, size_t first_page, size_t npages)
         changed |= s != p->level[LEAF][c];
         p->level[LEAF][c] = s;
     }
+    if (p->flat)
+        return;
     for (unsigned l = LEAF; changed && l-- > 0;) {
         changed = false;
         lo >>= PA_SUMMARY_LEVEL_BITS;
@@ -194,6 +181,49 @@ void pa_pagealloc_update(pa_pagealloc *p, size_t first_page, size_t npages)
             p->level[l][i] = s;
         }
     }
+}
+
+/* The heap has outgrown the leaf level: makes those above. */
+static void plant_tree(pa_pagealloc *p)
+{
+    p->flat = false;
+    for (size_t r = 0; r < p->grown.count; r++) {
+        size_t lo = p->grown.ranges[r].first_chunk, hi = p->grown.ranges[r].end_chunk - 1;
+        for (unsigned l = LEAF; l-- > 0;) {
+            lo >>= PA_SUMMARY_LEVEL_BITS;
+            hi >>= PA_SUMMARY_LEVEL_BITS;
+            for (size_t i = lo; i <= hi; i++)
+                p->level[l][i] = merge_children(p, l, i);
+        }
+    }
+}
+
+/* ---- Growing ---- */
+
+bool pa_pagealloc_grow(pa_pagealloc *p, uintptr_t base, size_t nbytes)
+{
+    PA_CHECK(base % PA_CHUNK_BYTES == 0 && nbytes % PA_CHUNK_BYTES == 0 && nbytes != 0);
+    size_t first = pa_page_index(p, base) >> PA_CHUNK_PAGES_SHIFT;
+    size_t end = first + (nbytes >> PA_CHUNK_SHIFT);
+    PA_CHECK(base >= p->base && end <= (size_t)1 << (p->window_bits - PA_CHUNK_SHIFT));
+    PA_CHECK(base != 0 && !pa_addrranges_overlaps(&p->grown, first, end));
+    if (!commit_for_chunks(p, first, end))
+        return false;
+    for (size_t c = first; c < end; c++) {
+        memset(p->chunks[c].alloc, 0, sizeof p->chunks[c].alloc);
+        memset(p->chunks[c].scavenged, 0xff, sizeof p->chunks[c].scavenged);
+    }
+    add_range(p, first, end);
+    size_t npages = nbytes >> PA_PAGE_SHIFT, page = first << PA_CHUNK_PAGES_SHIFT;
+    p->grown_pages += npages;
+    p->free_pages += npages;
+    p->scavenged_pages += npages;
+    if (page < p->search_page)
+        p->search_page = page;
+    pa_pagealloc_update(p, page, npages);
+    if (p->flat && (p->grown.count > 1 || p->end_chunk - p->first_chunk > PA_PAGEALLOC_FLAT_CHUNKS))
+        plant_tree(p);
+    return true;
 }
 
 /* The part of a run that lies in one chunk. */
@@ -267,14 +297,15 @@ static size_t find_run(pa_pagealloc *p, size_t npages)
 {
     if (p->free_pages < npages)
         return SIZE_MAX;
-    size_t group = 0; /* index of the first entry looked at */
+    unsigned top = p->flat ? LEAF : 0;
+    size_t group = p->flat ? p->first_chunk : 0; /* index of the first entry looked at */
     bool narrowing = true; /* all before the path is taken: its first entry not 0 bounds search_page */
-    for (unsigned l = 0; l < PA_SUMMARY_LEVELS; l++) {
+    for (unsigned l = top; l < PA_SUMMARY_LEVELS; l++) {
         unsigned log2_pages = pa_level_log2_pages(l);
         size_t entry_pages = (size_t)1 << log2_pages;
         size_t i = p->search_page >> log2_pages, end = group + GROUP;
-        if (l == 0)
-            end = ((p->end_chunk - 1) >> (LEAF * PA_SUMMARY_LEVEL_BITS)) + 1;
+        if (l == top)
+            end = ((p->end_chunk - 1) >> ((LEAF - top) * PA_SUMMARY_LEVEL_BITS)) + 1;
         if (i < group)
             i = group;
         size_t run_start = 0, run = 0;
@@ -310,7 +341,7 @@ static size_t find_run(pa_pagealloc *p, size_t npages)
             }
         }
         if (!descend) {
-            PA_CHECK(l == 0); /* a parent promised a run that its children do not have */
+            PA_CHECK(l == top); /* a parent promised a run that its children do not have */
             return SIZE_MAX;
         }
         group = i * GROUP;
@@ -341,6 +372,8 @@ size_t pa_pagealloc_find_first(pa_pagealloc *p)
  * which is readable: below an entry that is not 0 the group of children is. */
 static bool has_free(const pa_pagealloc *p, size_t chunk)
 {
+    if (p->flat)
+        return chunk >= p->first_chunk && chunk < p->end_chunk && p->level[LEAF][chunk] != 0;
     for (unsigned l = 0; l <= LEAF; l++)
         if (p->level[l][chunk >> (LEAF - l) * PA_SUMMARY_LEVEL_BITS] == 0)
             return false;
@@ -483,7 +516,7 @@ static const char *check_range(const pa_pagealloc *p, pa_addrrange r, sums *sum)
     for (size_t c = lo & ~(size_t)(GROUP - 1); c <= (hi | (GROUP - 1)); c++)
         if (p->level[LEAF][c] != 0 && !pa_addrranges_contains(&p->grown, c, c + 1))
             return "pages: a chunk that was never grown has free pages";
-    for (unsigned l = LEAF; l-- > 0;) {
+    for (unsigned l = LEAF; !p->flat && l-- > 0;) {
         lo >>= PA_SUMMARY_LEVEL_BITS;
         hi >>= PA_SUMMARY_LEVEL_BITS;
         for (size_t i = lo; i <= hi; i++)

@@ -25,7 +25,11 @@ typedef struct pa_extent {
     uintptr_t lo, hi;
 } pa_extent;
 
-enum { PA_PAGEALLOC_REGIONS = PA_SUMMARY_LEVELS + 4 }; /* levels, chunks, two of the scavenge index, ranges */
+enum {
+    PA_PAGEALLOC_REGIONS = PA_SUMMARY_LEVELS + 4, /* levels, chunks, two of the scavenge index, ranges */
+    PA_PAGEALLOC_FEW = 2,
+    PA_PAGEALLOC_FLAT_CHUNKS = 32, /* 128 MiB: 256 bytes of summaries */
+};
 
 typedef struct pa_pagealloc {
     uintptr_t base;                        /* window start */
@@ -34,6 +38,9 @@ typedef struct pa_pagealloc {
     pa_chunk *chunks;
     pa_scavindex scavindex;
     pa_addrranges grown;                   /* the chunks that may be read */
+    pa_addrrange *many_ranges;             /* where they lie if they are more */
+    pa_addrrange few[PA_PAGEALLOC_FEW];    /* its first ranges lie here, so that most heaps need no page for them */
+    bool flat;                             /* few chunks, in a row: only the leaf level is kept */
     pa_page_hooks hooks;
     void *reservation;
     size_t reserved_bytes;

@@ -83,6 +83,9 @@ static bool is_full(const pa_fixalloc *f, const pa_fixpage *p)
 static pa_fixpage *new_page(pa_fixalloc *f, pa_offheap *o)
 {
     size_t os_page = pa_vm_page_size_bytes();
+    /* Before the pages: the first lies by what else a small program needs. Kept if there are none. */
+    if (!f->record && !(f->record = pa_offheap_alloc(o, sizeof *f->record, _Alignof(pa_fixpage))))
+        return NULL;
     if (f->pages_left == 0) {
         char *pages = pa_offheap_alloc(o, PAGES_AT_ONCE * os_page, os_page);
         if (!pages)
@@ -90,9 +93,8 @@ static pa_fixpage *new_page(pa_fixalloc *f, pa_offheap *o)
         f->next_page = pages;
         f->pages_left = PAGES_AT_ONCE;
     }
-    pa_fixpage *p = pa_offheap_alloc(o, sizeof *p, _Alignof(pa_fixpage));
-    if (!p)
-        return NULL;
+    pa_fixpage *p = f->record;
+    f->record = NULL;
     p->base = f->next_page;
     f->next_page += os_page;
     f->pages_left--;

@@ -33,6 +33,7 @@ typedef struct pa_fixalloc {
     void *free;             /* not by page: freed objects, linked as above */
     /* By page: with an object to be had and one in use; wholly free; wholly free and given back. */
     pa_fixpage *some, *idle, *bare;
+    pa_fixpage *record;     /* for the next page; NULL: none yet */
     char *next_page;        /* pages_left pages that were never used */
     size_t pages_left;
     uint64_t inuse_count;   /* handed out now; read racily by statistics */

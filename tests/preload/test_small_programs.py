@@ -28,3 +28,17 @@ def test_resident_at_exit(compiled, library, command):
     pairs = [(resident_kib(""), resident_kib(library)) for _ in range(RUNS)]
     glibc, ours = (statistics.mean(column) for column in zip(*pairs))
     assert 0 < ours <= glibc + BOUND_KIB, pairs
+
+
+def test_code_of_the_library_that_a_small_program_has(compiled, library):
+    """Its first mapping, all of it perhaps; of the second nothing (csrc/preload/layout.ld)."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYALLOC_")}
+    program = compiled("firstpages.c", "-D_GNU_SOURCE")
+    later = []
+    for _ in range(5):      # one that took more than half a second, on a busy machine, has looked for idle memory
+        result = subprocess.run([program], text=True, capture_output=True, env={**environment, "LD_PRELOAD": library})
+        assert result.returncode == 0, result
+        (first_kib, _), (later_kib, resident_kib) = [map(int, line.split()) for line in result.stdout.splitlines()]
+        assert first_kib <= 72 and later_kib >= 128, result
+        later.append(resident_kib)
+    assert min(later) == 0, later

@@ -5,7 +5,7 @@
  * A thread that never allocates comes to no refill, so whatever is collected "at the next slow path" must
  * be collected
  * in its frees.  Two arrangements, each in bounded memory however long it runs:
- *   pipeline   the producer allocates, the consumer frees everything;
+ *   pipeline   the producer allocates, the consumer frees everything, and keeps next to nothing of it;
  *   split      of each span's blocks the consumer frees one, which makes it the span's owner, and then
  * the producer frees
  *              the others, which go home to a thread that never looks.
@@ -51,6 +51,14 @@ static void *produce(void *unused)
 
 static uint64_t most_inuse; /* of the consumer's samples */
 
+/* This thread never asked for a span, so it need not keep any. */
+static void require_little_kept(void)
+{
+    const pa_mcache *c = pa_current_mcache;
+    int32_t kept = pa_mcache_is_real(c) ? c->bin_cap_pages - c->bin_room_pages : 0;
+    REQUIRE(kept <= PA_BIN_CAP_UNASKED_PAGES, "%d pages in the bins", kept);
+}
+
 static void *consume(void *unused)
 {
     for (long n = 0; n < rounds; n++) {
@@ -61,6 +69,7 @@ static void *consume(void *unused)
             pa_free(b->blocks[i]);
         }
         sem_post(&empty);
+        require_little_kept();
         if (n % 64 == 0) {
             uint64_t inuse = stats_now().heap_inuse;
             most_inuse = inuse > most_inuse ? inuse : most_inuse;

@@ -235,6 +235,23 @@ def test_summaries_of_every_level():
     p.check()
 
 
+@pytest.mark.parametrize("more", [(2 * ARENA, CHUNK), (ROOT, CHUNK), (4 * ARENA, CHUNK)],
+                         ids=["too many chunks", "another root", "a gap"])
+def test_a_small_heap_has_leaves_only_until_it_outgrows_them(more):
+    p = Pages([(0, 2 * ARENA)])
+    read = lib.pa_xpages_summary
+    assert p.alloc(2 * ARENA - 9) == 0
+    p.free(100, 3)
+    p.check()
+    assert [read(p.p, level, 0) for level in range(4)] == [0] * 4
+    assert read(p.p, 4, 0) == lib.pa_xsummary_pack(0, 3, 0)
+    assert p.grow(*more)
+    p.check()
+    assert all(read(p.p, level, 0) for level in range(4))
+    assert (p.alloc(3), p.alloc(10)) == (100, 2 * ARENA - 9 if more[0] == 2 * ARENA else more[0])
+    p.check()
+
+
 def test_refused_reservation():
     assert lib.pa_xpages_new(BASE, 40, 1) == ffi.NULL
 
@@ -298,7 +315,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("what", BREAKS)
 def test_check_finds_what_is_broken(what):
-    p = Pages([(0, ARENA)])
+    p = Pages([(0, 3 * ARENA)])
     p.alloc(100)
     p.free(50, 10)
     p.check()
