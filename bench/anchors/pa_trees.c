@@ -34,12 +34,12 @@ static node *build(int depth, void **slots)
     if (depth > 0) {
         slots[2 * depth] = build(depth - 1, slots);
         slots[2 * depth + 1] = build(depth - 1, slots);
-        made = pa_new(node_type);
+        made = pa_new_inline(node_type);
         pa_must(made, "out of memory");
         pa_store_inline((void **)&made->left, slots[2 * depth]);
         pa_store_inline((void **)&made->right, slots[2 * depth + 1]);
     } else {
-        made = pa_new(node_type);
+        made = pa_new_inline(node_type);
         pa_must(made, "out of memory");
     }
     return made;
@@ -48,7 +48,7 @@ static node *build(int depth, void **slots)
 static node *build_with_frames(int depth)
 {
     if (depth == 0) {
-        node *leaf = pa_new(node_type);
+        node *leaf = pa_new_inline(node_type);
         pa_must(leaf, "out of memory");
         return leaf;
     }
@@ -57,7 +57,7 @@ static node *build_with_frames(int depth)
     pa_frame_push(&frame, children, 2);
     children[0] = build_with_frames(depth - 1);
     children[1] = build_with_frames(depth - 1);
-    node *made = pa_new(node_type);
+    node *made = pa_new_inline(node_type);
     pa_must(made, "out of memory");
     pa_store_inline((void **)&made->left, children[0]);
     pa_store_inline((void **)&made->right, children[1]);

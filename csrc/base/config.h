@@ -15,7 +15,7 @@
 #define PA_GIB ((size_t)1 << 30)
 
 enum {
-    PA_ABI_VERSION = 1,
+    PA_ABI_VERSION = 2,
 
     PA_PAGE_SHIFT = 13,             /* 8 KiB page */
     PA_ARENA_SHIFT = 26,            /* 64 MiB heapArena */

@@ -10,6 +10,12 @@
  * Hosking, Vitek, "Software prefetching for mark-sweep garbage collection", ASPLOS 2004).  Everything else about
  * a pointer comes from the side tables, which are small (heap/gcside.h).  docs/decisions/008 has the figures.
  *
+ * Pointers within a span do not go that way: what was allocated together is often linked together, so an object that
+ * leads to another of its span takes the marker through all of the span that can be reached without leaving it
+ * (scan_near; decision 033).  The ring and the work buffers hold the pointers between spans.  Go's markers queue spans
+ * instead of objects (runtime/mgcmark_greenteagc.go) to the same end, and let marks gather in a span before it is
+ * scanned, which ours do not wait for.
+ *
  * Objects above 128 KiB are scanned in oblets, so that several markers share them and a slice stays short
  * (Go: runtime/mgcmark.go).
  */
@@ -18,10 +24,10 @@
 #include "base/bits.h"
 #include "world/proc.h"
 
-enum { RING = 32 /* bits of a uint32_t */, SHARE_EVERY = 4 /* laps */ };
+enum { RING = 32 /* bits of a uint32_t */, NEAR = 128 /* of one span, not yet visited */ };
 #define OBLET_BYTES ((size_t)128 * 1024)
 
-/* An object on its way through the ring, and what is known of its span for the next one that comes here. */
+/* An object on its way through the ring, and what its span is like. */
 typedef struct PA_ALIGNED(64) pending {
     uintptr_t base;
     uint64_t *word;
@@ -30,7 +36,7 @@ typedef struct PA_ALIGNED(64) pending {
     uint16_t scan_bytes;    /* 0: pointer-free, or awkward */
     uint8_t bit_idx;        /* in *word */
     bool awkward;           /* large, conservative, or the pointers are not one mask's */
-    uint32_t span_bytes;    /* that objects may lie in; 0: nothing is known of the span, or it is awkward */
+    uint32_t span_bytes;    /* that objects like it may lie in; 0: it is awkward */
     uintptr_t span_base;
     uint64_t *span_bits;    /* the mark bits of its objects */
     uint32_t magic;         /* pa_class_shape */
@@ -200,26 +206,9 @@ PA_INLINE bool mark(const pending *p)
     return true;
 }
 
-/* An entry that points into the span of the slot's last object: what was allocated together is often linked together.
- * The layout found then still holds: objects of another one that came since are marked. */
-PA_INLINE void prepare_neighbour(pending *p, uint32_t offset)
-{
-    uint32_t idx = (uint32_t)((uint64_t)offset * p->magic >> 32);
-    p->base = p->span_base + idx * p->object_bytes;
-    p->word = p->span_bits + idx / 64;
-    p->bit_idx = idx % 64;
-    __builtin_prefetch(p->word, 1);
-    __builtin_prefetch((void *)p->base);
-}
-
 /* Resolves an entry into a ring slot and asks for its lines. False when it is no object. */
 PA_INLINE bool prepare(const pa_marker *m, uintptr_t entry, pending *p)
 {
-    uintptr_t offset = entry - p->span_base;
-    if (offset < p->span_bytes) {
-        prepare_neighbour(p, (uint32_t)offset);
-        return true;
-    }
     pa_objref o;
     if (PA_UNLIKELY(!pa_object_resolve(entry, &o)))
         return false;
@@ -260,9 +249,73 @@ static PA_NOINLINE stack skip_entry(pa_marker *m, stack s, uintptr_t entry)
     return open_stack(m->work);
 }
 
-/* Marks and scans the object of a slot. */
-PA_INLINE stack visit(pa_marker *m, stack s, const pending *p)
+/* Marks gathered for one word. Returns how many of them others set meanwhile. */
+PA_INLINE uint32_t set_marks(uint64_t *word, uint64_t bits)
 {
+    uint64_t twice = bits ? __atomic_fetch_or(word, bits, __ATOMIC_RELAXED) & bits : 0;
+    return PA_UNLIKELY(twice != 0) ? pa_popcount64(twice) : 0;
+}
+
+/* Goes on from the object of a slot, which is marked, at its pointers of mask: one leads into its own span. What can be
+ * reached there without leaving the span is marked and scanned now, depth first. What was allocated together is often
+ * linked together; then the next object is on the same line or the next, its mark in the same word, and nothing has to
+ * be looked up or written to the work buffer. Marks of one word are set together: who comes meanwhile scans in vain.
+ *
+ * The layout still holds: objects of another one that came since are marked, and that is seen by who found a pointer to
+ * one (acquire). */
+static PA_NOINLINE stack scan_near(pa_marker *m, stack s, const pending *p, uint64_t mask)
+{
+    const uintptr_t span_base = p->span_base;
+    const uint32_t span_bytes = p->span_bytes, object_bytes = p->object_bytes;
+    uintptr_t near[NEAR], from = p->base, next;
+    uint32_t count = 0, objects = 0;
+    uint64_t *word = p->word, bits = 0;
+    for (;;) {
+        next = 0; /* the last one found goes on without a detour through memory */
+        for (; mask; mask &= mask - 1) {
+            uintptr_t value = __atomic_load_n((const uintptr_t *)from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
+            if (value - span_base < span_bytes && PA_LIKELY(count < NEAR)) {
+                if (next)
+                    near[count++] = next;
+                next = value;
+            } else if (pa_gcwork_may_point(value)) {
+                s = push(m->work, s, value);
+            }
+        }
+        uint32_t idx;
+        for (;; next = 0) {
+            if (!next) {
+                if (count == 0)
+                    goto done;
+                next = near[--count];
+            }
+            idx = (uint32_t)((next - span_base) * p->magic >> 32);
+            if (p->span_bits + idx / 64 != word) {
+                objects -= set_marks(word, bits);
+                word = p->span_bits + idx / 64;
+                bits = 0;
+            }
+            if (!((__atomic_load_n(word, __ATOMIC_RELAXED) | bits) >> idx % 64 & 1))
+                break;
+        }
+        bits |= (uint64_t)1 << idx % 64;
+        objects++;
+        mask = p->mask;
+        from = next;
+        if (PA_UNLIKELY(idx * object_bytes != next - span_base)) /* a branch, so that nobody waits for idx */
+            from = span_base + idx * object_bytes;
+    }
+done:
+    objects -= set_marks(word, bits);
+    m->marked_bytes += (uint64_t)objects * object_bytes;
+    m->scanned_bytes += (uint64_t)objects * p->scan_bytes;
+    return s;
+}
+
+/* Marks and scans the object of a slot; *far: and much more than that. */
+PA_INLINE stack visit(pa_marker *m, stack s, const pending *p, bool *far)
+{
+    *far = false;
     if (!mark(p))
         return s;
     m->marked_bytes += p->object_bytes;
@@ -270,8 +323,13 @@ PA_INLINE stack visit(pa_marker *m, stack s, const pending *p)
     const uintptr_t *from = (const uintptr_t *)p->base;
     for (uint64_t mask = p->mask; mask; mask &= mask - 1) {
         uintptr_t value = __atomic_load_n(from + pa_ctz64(mask), __ATOMIC_ACQUIRE);
-        if (pa_gcwork_may_point(value))
-            s = push(m->work, s, value);
+        if (!pa_gcwork_may_point(value))
+            continue;
+        if (PA_UNLIKELY(value - p->span_base < p->span_bytes)) {
+            *far = true;
+            return scan_near(m, s, p, mask);
+        }
+        s = push(m->work, s, value);
     }
     if (PA_UNLIKELY(p->awkward)) {
         close_stack(m->work, s);
@@ -289,7 +347,12 @@ PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use, uint64
     stack s = open_stack(m->work);
     for (uint32_t left = in_use; left; left &= left - 1) {
         pending *p = &ring[pa_ctz64(left)];
-        s = visit(m, s, p);
+        bool far;
+        s = visit(m, s, p, &far);
+        if (far && m->scanned_bytes >= end) {
+            close_stack(m->work, s);
+            return in_use & ~(left & -left);
+        }
         if (PA_UNLIKELY(s.top == s.low)) {
             in_use &= ~(left & -left);
             continue;
@@ -321,6 +384,18 @@ PA_INLINE uint32_t lap(pa_marker *m, pending ring[RING], uint32_t in_use, uint64
     return in_use;
 }
 
+/* Others have nothing to do. Where objects lead through whole spans most of what is grey is in the ring: if that is
+ * enough for two, it goes back to the buffer first. Returns the slots in use. */
+static PA_NOINLINE uint32_t share(pa_marker *m, const pending ring[RING], uint32_t in_use)
+{
+    if (!pa_gcwork_share(m->work) && pa_popcount64(in_use) >= PA_SHARE_MIN) {
+        for (; in_use; in_use &= in_use - 1)
+            pa_gcwork_put(m->work, ring[pa_ctz64(in_use)].base);
+        pa_gcwork_share(m->work);
+    }
+    return in_use;
+}
+
 bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
 {
     if (!m->work->current) {
@@ -330,24 +405,18 @@ bool pa_mark_drain(pa_marker *m, uint64_t budget_bytes)
         pa_gcwork_put(m->work, entry);
     }
     pending ring[RING];
-    for (unsigned i = 0; i < RING; i++)
-        ring[i].span_base = ring[i].span_bytes = 0;
     uint64_t end = m->scanned_bytes + budget_bytes;
     /* Pointer-free objects are work, too, though not scan work. */
     int64_t objects_left = (int64_t)(budget_bytes / PA_TINY_BYTES);
     uint32_t in_use = 0;
-    unsigned until_share = SHARE_EVERY;
     do {
         bool dry = false;
         objects_left -= pa_popcount64(in_use);
         in_use = lap(m, ring, in_use, end, &dry);
         if (!in_use && dry)
             return true;
-        if (PA_UNLIKELY(--until_share == 0)) {
-            until_share = SHARE_EVERY;
-            if (m->work->pool->hungry && pa_workpool_full_count(m->work->pool) == 0)
-                pa_gcwork_share(m->work);
-        }
+        if (PA_UNLIKELY(m->work->pool->hungry && pa_workpool_full_count(m->work->pool) == 0))
+            in_use = share(m, ring, in_use);
     } while (m->scanned_bytes < end && objects_left > 0);
     for (; in_use; in_use &= in_use - 1)
         pa_gcwork_put(m->work, ring[pa_ctz64(in_use)].base);

@@ -69,6 +69,8 @@ static pa_type *make(size_t nbytes, const size_t *offsets, size_t count)
         t->layout = next_layout++;
         pa_layout_masks[t->layout] = t->mask[0];
     }
+    /* Free slots are poisoned under AddressSanitizer. */
+    t->fast_layout = t->layout != PA_LAYOUT_BITMAP && !PA_ASAN ? t->layout : PA_LAYOUT_NONE;
     t->next = all_types;
     __atomic_store_n(&all_types, t, __ATOMIC_RELEASE);
     return t;

@@ -13,7 +13,22 @@
 extern "C" {
 #endif
 
-enum { PA_INLINE_ABI_VERSION = 1, PA_INLINE_STATE_OFFSET = 4160 };
+enum { PA_INLINE_ABI_VERSION = 2, PA_INLINE_STATE_OFFSET = 4160, PA_INLINE_SIZE_CLASSES = 67 };
+
+/* The start of a run of pages that a thread allocates from: the free slots from bump on that are ready for objects. */
+typedef struct pa_inline_span {
+    uintptr_t bump;         /* the next one; what lies below was handed out */
+    uintptr_t reserved;
+    uint32_t layout;        /* of all objects here */
+    uint32_t bump_end;      /* low half of the address where they end */
+} pa_inline_span;
+
+/* The start of a pa_type. */
+typedef struct pa_inline_type {
+    uint32_t slot_bytes;
+    uint32_t layout;        /* of spans to take a slot of without further ado; no span has that of other types */
+    uint8_t size_class;
+} pa_inline_type;
 
 /* The start of a thread's collector state. Written by the library and by the functions below; see there. */
 typedef struct pa_inline_state {
@@ -23,6 +38,7 @@ typedef struct pa_inline_state {
     uint8_t marking;        /* stores need the barrier */
     uint8_t reserved;
     uint8_t no_fence;       /* entering needs none: who stops threads runs one on their processors */
+    pa_inline_span *spans[PA_INLINE_SIZE_CLASSES]; /* that it allocates objects with pointers from */
 } pa_inline_state;
 
 /* The calling thread's; every thread has one, before its first pa_enter a constant one that is outside. */
@@ -31,6 +47,25 @@ extern __thread char *pa_inline_thread __attribute__((tls_model("initial-exec"))
 static inline pa_inline_state *pa_inline_self(void)
 {
     return *(pa_inline_state **)(void *)(pa_inline_thread + PA_INLINE_STATE_OFFSET);
+}
+
+static inline void *pa_new_inline(const pa_type *type)
+{
+    typedef uint64_t both_words __attribute__((may_alias)); /* inside is the low one */
+    const pa_inline_type *t = (const pa_inline_type *)(const void *)type;
+    const pa_inline_state *self = pa_inline_self();
+    if (__builtin_expect(__atomic_load_n((const both_words *)(const void *)&self->inside, __ATOMIC_RELAXED) == 1, 1)) {
+        pa_inline_span *s = self->spans[t->size_class];
+        uintptr_t slot = s->bump;
+        if (__builtin_expect((uint32_t)slot != s->bump_end && s->layout == t->layout, 1)) {
+            __atomic_store_n(&s->bump, slot + t->slot_bytes, __ATOMIC_RELEASE);
+            __atomic_thread_fence(__ATOMIC_RELEASE);
+            if (!slot)
+                __builtin_unreachable(); /* so that callers need not look */
+            return (void *)slot;
+        }
+    }
+    return pa_new(type);    /* also where blocks are watched: AddressSanitizer's builds */
 }
 
 static inline void pa_store_inline(void **slot, void *value)

@@ -22,7 +22,7 @@ typedef enum pa_marking {
     PA_MARKING_INSERTION    /* shade the new value only (Dijkstra; Go 1.5, 1.6): frames are scanned again */
 } pa_marking;
 
-/* The first fields, down to no_fence, are read by programs: include/pyalloc_inline.h. */
+/* The first fields, down to alloc[PA_KIND_SCAN - 1], are read by programs: include/pyalloc_inline.h. */
 typedef struct pa_gcproc {
     /* ---- The handshake of world/stw.h ---- */
     /* 1 while the thread may touch managed objects. Written by the owner: relaxed 1 on entry, release 0 on

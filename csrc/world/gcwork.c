@@ -16,7 +16,7 @@
 #include "heap/object.h"
 #include "world/proc.h"
 
-enum { BATCH = 32, SHARE_MIN = 8, RESERVE = 8 };
+enum { BATCH = 32, RESERVE = 8 };
 
 /* Never touched by programs without managed objects. */
 static PA_ALIGNED(PA_CACHE_LINE_BYTES) pa_workbuf reserve[RESERVE];
@@ -178,19 +178,21 @@ bool pa_gcwork_flush(pa_gcwork *w)
     return some;
 }
 
-void pa_gcwork_share(pa_gcwork *w)
+bool pa_gcwork_share(pa_gcwork *w)
 {
-    if (w->spare && w->spare->count >= SHARE_MIN) {
+    if (w->spare && w->spare->count >= PA_SHARE_MIN) {
         put_full(w->pool, w->spare);
         w->spare = NULL;
-    } else if (w->current && w->current->count >= SHARE_MIN) {
-        pa_workbuf *b = w->current, *half = take_empty(w->pool);
-        if (!half)
-            return;
-        half->count = b->count / 2;
-        memcpy(half->entries, b->entries, half->count * sizeof *b->entries);
-        memmove(b->entries, b->entries + half->count, (b->count - half->count) * sizeof *b->entries);
-        b->count -= half->count;
-        put_full(w->pool, half);
+        return true;
     }
+    pa_workbuf *b = w->current;
+    pa_workbuf *half = b && b->count >= PA_SHARE_MIN ? take_empty(w->pool) : NULL;
+    if (!half)
+        return false;
+    half->count = b->count / 2;
+    memcpy(half->entries, b->entries, half->count * sizeof *b->entries);
+    memmove(b->entries, b->entries + half->count, (b->count - half->count) * sizeof *b->entries);
+    b->count -= half->count;
+    put_full(w->pool, half);
+    return true;
 }

@@ -18,7 +18,7 @@
 #include "base/lock.h"
 #include "sys/offheap.h"
 
-enum { PA_WORKBUF_BYTES = 2048, PA_WORKBUF_ENTRIES = (PA_WORKBUF_BYTES - 16) / 8 };
+enum { PA_WORKBUF_BYTES = 2048, PA_WORKBUF_ENTRIES = (PA_WORKBUF_BYTES - 16) / 8, PA_SHARE_MIN = 4 };
 #define PA_OBLET_BIT ((uintptr_t)1 << 63)
 
 typedef struct pa_workbuf {
@@ -54,8 +54,8 @@ uintptr_t pa_gcwork_get_slow(pa_gcwork *w);
 bool pa_gcwork_flush(pa_gcwork *w);
 /* True when marked objects were not scanned since the last call; adds the bytes marked so to *marked_bytes. */
 bool pa_workpool_take_overflow(pa_workpool *pool, uint64_t *marked_bytes);
-/* Gives half of what is here to the pool when there is enough. */
-void pa_gcwork_share(pa_gcwork *w);
+/* Gives half of what is here to the pool when there is enough; else false. */
+bool pa_gcwork_share(pa_gcwork *w);
 
 /* Can a word from a slot be an entry? NULL and what would look like an oblet cannot: no object is up there. */
 PA_INLINE bool pa_gcwork_may_point(uintptr_t value) { return (intptr_t)value > 0; }

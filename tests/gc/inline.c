@@ -1,6 +1,7 @@
 /* inline.c - pyalloc_inline.h does what its exported twins do.
  *
  *     inline case=same                       step by step: thread state, barrier buffer, what is stored
+ *     inline case=new                        objects of all kinds of types, made by both forms in turn
  *     inline case=mixed [tenths=10] [mode=4] three threads use both forms at random while a fourth collects
  */
 #include "gc_test.h"
@@ -81,6 +82,54 @@ static void same(void)
     pa_leave();
 }
 
+/* ---- New objects ---- */
+
+static uint64_t mallocs(void) { return gc_stats().mallocs; }
+
+/* count objects by both forms in turn: all are zero, all are counted. */
+static void make_both(const pa_type *t, size_t count)
+{
+    uint64_t before = mallocs();
+    for (size_t i = 0; i < count; i++) {
+        unsigned char *p = must((i % 3 ? pa_new_inline : pa_new)(t));
+        require_zero(p, pa_type_bytes(t));
+        memset(p, 0, pa_type_bytes(t));
+        REQUIRE(pa_find_object(p) == p);
+    }
+    REQUIRE(mallocs() - before == count, "%" PRIu64 " of %zu", mallocs() - before, count);
+}
+
+/* Each form takes the slot behind the one that the other took. */
+static void take_in_turn(const pa_type *t)
+{
+    size_t nbytes = pa_type_bytes(t);
+    char *last = must(pa_new(t));
+    size_t followed = 0, count = 1000;
+    for (size_t i = 0; i < count; i++) {
+        char *p = must((i & 1 ? pa_new : pa_new_inline)(t));
+        followed += p == last + nbytes;
+        last = p;
+    }
+    REQUIRE(followed > count * 9 / 10, "%zu", followed);
+}
+
+static void new_objects(void)
+{
+    static const size_t offsets[] = {0, 8, 512 + 8};
+    enter();
+    take_in_turn(pa_type_new(48, offsets, 2));
+    make_both(type, 5000);
+    const pa_type *same_class[2] = {pa_type_new(16, offsets, 1), pa_type_new(16, offsets, 2)};
+    for (int i = 0; i < 2000; i++) /* their span's layout is neither's */
+        make_both(same_class[i & 1], 1);
+    make_both(pa_type_new(48, NULL, 0), 1000);          /* pointer-free */
+    make_both(pa_type_new(1024, offsets, 3), 200);      /* no number */
+    make_both(pa_type_new(40960, offsets, 3), 20);      /* large */
+    pa_leave();
+    pa_gc();
+    check_heap();
+}
+
 /* ---- Together ---- */
 
 static uint64_t next_random(uint64_t *state)
@@ -104,7 +153,9 @@ static void *mixer(void *argument)
                 store(to, moved);
             }
             if (i % 4 == 0) {
-                void *fresh = new_node(type, 7); /* polls: moved is gone */
+                node *fresh = must((i & 4 ? pa_new : pa_new_inline)(type)); /* polls: moved is gone */
+                fresh->id = 7;
+                fresh->check = check_of(7);
                 store(to, fresh);
             }
             r & 4 ? pa_safepoint_inline() : pa_safepoint();
@@ -141,6 +192,8 @@ int main(int argc, char **argv)
     type = node_type(1);
     if (strcmp(name, "same") == 0)
         same();
+    else if (strcmp(name, "new") == 0)
+        new_objects();
     else
         mixed((int)option(argc, argv, "mode", PA_GC_CONCURRENT), (double)option(argc, argv, "tenths", 10) / 10);
     printf("inline: %s\n", name);

@@ -5,6 +5,7 @@
  * tests/gc/test_gc_misuse.py.
  */
 #include "gc_test.h"
+#include "include/pyalloc_inline.h"
 
 static const pa_type *type;
 
@@ -15,6 +16,7 @@ static void say(const void *p)
 }
 
 static void new_outside(void) { pa_new(type); }
+static void new_inline_outside(void) { pa_new_inline(type); }
 static void new_bytes_outside(void) { pa_new_bytes(8); }
 static void new_array_outside(void) { pa_new_array(type, 3); }
 static void new_pointers_outside(void) { pa_new_pointers(3); }
@@ -158,8 +160,9 @@ static void allowed(void)
 }
 
 #define CASES(X)                                                                                              \
-    X(new_outside) X(new_bytes_outside) X(new_array_outside) X(new_pointers_outside) X(new_conservative_outside) \
-    X(safepoint_outside) X(handle_outside) X(unbalanced_leave) X(unbalanced_leave_after_nesting) X(new_after_leave) \
+    X(new_outside) X(new_inline_outside) X(new_bytes_outside) X(new_array_outside) X(new_pointers_outside) \
+    X(new_conservative_outside) X(safepoint_outside) X(handle_outside) X(unbalanced_leave) \
+    X(unbalanced_leave_after_nesting) X(new_after_leave) \
     X(frame_outside) X(pop_in_wrong_order) X(free_small) X(free_large) X(free_tiny) X(free_small_in_other_thread) \
     X(realloc_managed) X(store_to_stack) X(store_to_explicit_block) X(store_range_to_explicit_block) \
     X(free_with_range) X(free_with_range_inside) X(free_large_with_range) X(realloc_with_range) \

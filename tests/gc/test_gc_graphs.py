@@ -71,6 +71,15 @@ def test_exactly_the_reachable_is_alive(built, variant, mode):
     assert out.startswith(f"oracle: {list(MODES)[mode]}: ")
 
 
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("variant", ["plain", "asserts", "asan", "tsan"])
+def test_what_hangs_together_within_a_span(built, variant, mode):
+    nodes = 1500 if variant == "tsan" else 6000
+    out = must_pass([built(variant) / "near", f"mode={mode}", f"nodes={nodes}", f"seed={mode + 1}",
+                     f"exact={int(mode == 0)}"])
+    assert out == "near: 32 graphs\n"
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_oracle_soak(built, seed):
@@ -80,4 +89,4 @@ def test_oracle_soak(built, seed):
 def test_every_program_has_a_test():
     assert set(PROGRAMS.names()) == {
         "mutator", "oracle", "litmus", "attach", "inline", "weak", "stopall", "oom", "misuse", "poison", "trace",
-        "moves", "tail", "tracing", "profile"}
+        "moves", "near", "tail", "tracing", "profile"}

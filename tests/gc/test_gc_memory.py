@@ -56,6 +56,7 @@ def test_every_call_to_the_system_may_fail(built, variant):
 OUTSIDE = ("outside", "inside", "pa_enter")
 MISUSES = {
     "new_outside": OUTSIDE,
+    "new_inline_outside": OUTSIDE,
     "new_bytes_outside": OUTSIDE,
     "new_array_outside": OUTSIDE,
     "new_pointers_outside": OUTSIDE,
@@ -191,6 +192,7 @@ def test_the_headers_are_plain_c_and_cplusplus(library, tmp_path, compiler, suff
     texts = {"pyalloc.h": "int main(void) { return pa_abi_version() < 0; }",
              "pyalloc_inline.h": "int main(void) { if (!pa_enter_inline()) return 1; pa_handle *h = pa_handle_new(0);"
                                  " pa_store_inline((void **)h, pa_new_bytes(40)); pa_safepoint_inline();"
+                                 " if (!pa_new_inline(pa_type_new(40, 0, 0))) return 1;"
                                  " pa_handle_free(h); pa_leave_inline(); return pa_is_inside(); }"}
     need_compiler(compiler)
     for header, text in texts.items():

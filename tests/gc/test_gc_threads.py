@@ -94,9 +94,10 @@ def test_weak_builds(built, variant, case):
     must_pass([built(variant) / "weak", f"case={case}", "tenths=5"])
 
 
+@pytest.mark.parametrize("case", ["same", "new"])
 @pytest.mark.parametrize("variant", ["plain", "asserts", "asan"])
-def test_inlined_calls_do_what_their_twins_do(built, variant):
-    must_pass([built(variant) / "inline", "case=same"])
+def test_inlined_calls_do_what_their_twins_do(built, variant, case):
+    must_pass([built(variant) / "inline", f"case={case}"])
 
 
 @pytest.mark.parametrize("variant, mode", [("plain", 4), ("plain", 3), ("asserts", 0), ("asserts", 4), ("tsan", 4)])
