@@ -58,8 +58,8 @@ static int check_finalized(void)
 {
     if (!finalized)
         return 0;
-    PyErr_SetString(PyExc_ImportError, "pyalloc was imported before Py_Finalize(), and its classes cannot be taken over "
-                    "by the interpreter of another Py_Initialize(): import it once a process");
+    PyErr_SetString(PyExc_ImportError, "pyalloc was imported before Py_Finalize(), and its classes cannot be taken "
+                    "over by the interpreter of another Py_Initialize(): import it once a process");
     return -1;
 }
 

@@ -5,9 +5,9 @@
  *
  * A thread is attached by its first miss.  The process's first attach installs the fork handlers before it takes any
  * lock: another thread may fork at any time, and a child of a fork without them would find the lock held for ever.
- * pthread_setspecific may itself allocate, so the thread-local pointer is set before the key.  The key's destructor gives all back and points the thread at the
- * `exited` mcache; the C library goes on freeing after that (its own thread-local data), and such calls
- * are served by the orphan P under its lock, keeping nothing.
+ * pthread_setspecific may itself allocate, so the thread-local pointer is set before the key.  The key's destructor
+ * gives all back and points the thread at the `exited` mcache; the C library goes on freeing after that (its own
+ * thread-local data), and such calls are served by the orphan P under its lock, keeping nothing.
  */
 #include "world/proc.h"
 
