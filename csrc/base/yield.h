@@ -18,7 +18,7 @@
     X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */       \
     X(ATTACH_LOCKED)         /* attaching, with the list of Ps locked */     \
     X(FORK_HANDLED)          /* the fork handlers are there, for others */   \
-    X(GC_FORK_HANDLED)       /* so are the collector's */                    \
+    X(FORK_GC_HANDLED)       /* so are the collector's */                    \
     X(ENTER_WAITS)           /* a thread is about to sleep until a stop ends */ \
     X(ASSIST_MARK)           /* an allocating thread is about to mark */     \
     X(ASSIST_WAIT)           /* it is about to wait for the cycle's end */   \

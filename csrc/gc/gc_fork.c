@@ -113,5 +113,5 @@ void pa_gc_install_fork(void)
     if (atomic_load_explicit(&forking.installed, memory_order_relaxed))
         return;
     pthread_atfork(prepare, parent, child);
-    PA_YIELD(GC_FORK_HANDLED);
+    PA_YIELD(FORK_GC_HANDLED);
 }

@@ -122,7 +122,7 @@ int main(void)
 {
     in_a_process_of_its_own(PA_YIELD_ATTACH_LOCKED, NULL);
     in_a_process_of_its_own(PA_YIELD_FORK_HANDLED, NULL);
-    in_a_process_of_its_own(PA_YIELD_GC_FORK_HANDLED, &parked);
+    in_a_process_of_its_own(PA_YIELD_FORK_GC_HANDLED, &parked);
     puts("attaching: good");
     return 0;
 }
