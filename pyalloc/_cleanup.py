@@ -49,7 +49,8 @@ def add_cleanup(obj: _core.Managed, func: Callable[..., object], *args: Any) -> 
 
     func must not lead to obj: a bound method of it, or a closure over it, keeps it alive for ever, and so do args.
     Passing obj itself is refused with ValueError.  Raises TypeError for anything but a managed object and a
-    callable.  Any thread.  Go counterpart: runtime.AddCleanup.
+    callable, RuntimeError in an interpreter other than the main one.  Any thread.  Go counterpart:
+    runtime.AddCleanup.
     """
     if not callable(func):
         raise TypeError(f"add_cleanup() takes a callable, not {type(func).__name__!r}")

@@ -13,6 +13,7 @@
 #ifndef PA_BENCH_PA_HEAP_H
 #define PA_BENCH_PA_HEAP_H
 
+#include "delay.h"
 #include "pa_common.h"
 
 enum { LINKED = 7, POLL_EVERY = 256 };
@@ -33,6 +34,8 @@ typedef struct pa_forest {
     uint32_t churn;
     const atomic_bool *ending;
     anchor_histogram latency;
+    bool explained;             /* what long operations are made of; costs 2 % */
+    anchor_delays delays;
 } pa_forest;
 
 static inline const pa_type *pa_heap_type(size_t object_bytes)
@@ -124,6 +127,8 @@ static inline void *pa_heap_mutate(void *argument)
     pa_must(pa_enter(), "cannot enter");
     pa_frame_push(&frame, table, 1);
     table[0] = pa_handle_get(forest->table);
+    if (forest->explained)
+        anchor_delays_begin(&forest->delays);
     uint64_t now = forest->started_ns = anchor_now_ns(), before;
     do {
         node *fresh = pa_new(forest->type);       /* polls; from here on raw pointers hold */
@@ -139,11 +144,15 @@ static inline void *pa_heap_mutate(void *argument)
         before = now;
         now = anchor_now_ns();
         anchor_record(&forest->latency, now - before);
+        if (forest->explained)
+            now = anchor_delays_look(&forest->delays, now - before, now);
         if (forest->ending && atomic_load_explicit(forest->ending, memory_order_relaxed))
             break;
     } while (now < forest->deadline_ns);
     forest->ended_ns = now;
     forest->ops = forest->latency.count;
+    if (forest->explained)
+        anchor_delays_end(&forest->delays);
     pa_frame_pop(&frame);
     pa_leave();
     return NULL;

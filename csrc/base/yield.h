@@ -16,6 +16,9 @@
     X(LIST_OWNER_CLEARED)    /* owner = 0, not yet linked */                 \
     X(POP_UNLINKED)          /* taken off mcentral, remote not collected */  \
     X(EXIT_BEFORE_RELEASE)   /* thread exit, nothing given back yet */       \
+    X(ATTACH_LOCKED)         /* attaching, with the list of Ps locked */     \
+    X(FORK_HANDLED)          /* the fork handlers are there, for others */   \
+    X(FORK_GC_HANDLED)       /* so are the collector's */                    \
     X(ENTER_WAITS)           /* a thread is about to sleep until a stop ends */ \
     X(ASSIST_MARK)           /* an allocating thread is about to mark */     \
     X(ASSIST_WAIT)           /* it is about to wait for the cycle's end */   \

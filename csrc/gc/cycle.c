@@ -454,6 +454,7 @@ static void *driver(void *unused)
 {
     (void)unused;
     pa_collector *gc = &pa_the_gc;
+    (void)pa_thread_set_slice(PA_COLLECTOR_SLICE_NS);
     for (;;) {
         uint32_t word = atomic_load_explicit(&gc->driver_word, memory_order_acquire);
         bool forced, periodic;

@@ -26,6 +26,9 @@
 /* Stops are counted by length: below 1 us, then one bucket a doubling, the last one open (8.6 s and more). */
 enum { PA_PAUSE_HISTORY = 256, PA_PAUSE_BUCKETS = 25, PA_PAUSE_FIRST_SHIFT = 10, PA_MAX_WORKERS = 32 };
 
+/* For how long the collector's threads want a processor at a time; workers.c. */
+#define PA_COLLECTOR_SLICE_NS ((uint64_t)100 * 1000)
+
 typedef enum pa_gc_phase {
     PA_PHASE_OFF,
     PA_PHASE_SWEEP_TERMINATION,

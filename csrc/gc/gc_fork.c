@@ -11,16 +11,19 @@
  */
 #include <pthread.h>
 
+#include "base/yield.h"
 #include "gc/gc.h"
 #include "heap/managed.h"
 
 static struct {
     pa_lock lock;           /* rank GC_FORK: one fork at a time, from prepare to parent or child */
     bool was_inside;        /* the forking thread: it is outside during the fork */
+    atomic_bool installed;  /* as in world/fork.c */
 } forking = {.lock = PA_LOCK_INIT(GC_FORK)};
 
 static void prepare(void)
 {
+    atomic_store_explicit(&forking.installed, true, memory_order_relaxed);
     pa_proc *self = pa_world_self();
     bool was_inside = pa_world_is_inside_checked(self);
     if (was_inside)
@@ -31,7 +34,6 @@ static void prepare(void)
     pa_world_stop();
     pa_lock_acquire(&pa_the_gc.lock);
 }
-
 
 static void parent(void)
 {
@@ -108,5 +110,8 @@ static void child(void)
 
 void pa_gc_install_fork(void)
 {
+    if (atomic_load_explicit(&forking.installed, memory_order_relaxed))
+        return;
     pthread_atfork(prepare, parent, child);
+    PA_YIELD(FORK_GC_HANDLED);
 }

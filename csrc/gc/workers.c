@@ -8,6 +8,10 @@
  * makes a collection that the program waits for short.  One more than that would take turns with a thread of the
  * program, a scheduler's slice (3 ms) at a time.
  *
+ * Where the kernel lets a thread choose (Linux 6.12), the collector's threads take short slices of a processor: they
+ * get one sooner, and threads of the program wait less behind them (docs/decisions/034).  The slices of the program's
+ * threads are its own.
+ *
  * A marker works in slices of SLICE_BYTES of scan work between pa_world_gc_begin and _end.  It is "active" from
  * before it takes work until it has handed back what is left.  So: no buffer in the pool, nobody active, and
  * still no buffer in the pool, means that nothing is grey but what Ps hold.  Locks: none held while marking.
@@ -164,6 +168,7 @@ static void *worker(void *argument)
 {
     pa_collector *gc = &pa_the_gc;
     unsigned marker = (unsigned)(uintptr_t)argument;
+    (void)pa_thread_set_slice(PA_COLLECTOR_SLICE_NS);
     pa_gcwork work = {.pool = &pa_the_procs.workpool};
     for (;;) {
         uint32_t word = atomic_load_explicit(&gc->work_word, memory_order_acquire);

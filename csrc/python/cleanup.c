@@ -15,6 +15,10 @@
  * At exit Python code delivers once more and then calls cleanup_listen(None): from then on nobody is notified,
  * and a call that is still pending finds no receiver.
  *
+ * The receiver, the numbers and the queue are one a process, and the table is one an interpreter, so cleanups are
+ * the main interpreter's alone: in others add_cleanup() raises RuntimeError, and nothing there listens, takes ids, or
+ * delivers.  They share the GIL with the main one (core.c), whose next operation makes up for theirs.
+ *
  * Locks: the GIL for receiver; pa_cleanup_news is atomic.  Go counterpart: runtime.AddCleanup, whose goroutine is
  * the main thread here.
  */
@@ -29,9 +33,18 @@ static PyObject *receiver;
 
 _Atomic int pa_cleanup_news;
 
+static bool in_main_interpreter(void)
+{
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
 static int deliver(void *unused)
 {
     (void)unused;
+    if (!in_main_interpreter()) { /* the main thread, in another one: from CPython 3.12 on it makes all calls */
+        atomic_store(&pa_cleanup_news, PA_CLEANUP_NOTIFIED);
+        return 0;
+    }
     atomic_store(&pa_cleanup_news, PA_CLEANUP_QUIET);
     if (receiver == NULL)
         return 0;
@@ -57,7 +70,8 @@ void pa_cleanup_kick(void)
 {
     PA_OUTSIDE();
     int notified = PA_CLEANUP_NOTIFIED;
-    if (atomic_compare_exchange_strong(&pa_cleanup_news, &notified, PA_CLEANUP_KICKED) &&
+    if (in_main_interpreter() && /* CPython keeps the calls that are pending by interpreter */
+        atomic_compare_exchange_strong(&pa_cleanup_news, &notified, PA_CLEANUP_KICKED) &&
         Py_AddPendingCall(deliver, NULL) != 0)
         atomic_store(&pa_cleanup_news, PA_CLEANUP_NOTIFIED);
 }
@@ -65,6 +79,8 @@ void pa_cleanup_kick(void)
 static PyObject *py_cleanup_listen(PyObject *module, PyObject *callable)
 {
     (void)module;
+    if (!in_main_interpreter())
+        Py_RETURN_NONE;
     PyObject *old = receiver;
     receiver = NULL;
     if (callable != Py_None) {
@@ -90,6 +106,10 @@ static PyObject *py_cleanup_add(PyObject *module, PyObject *const *args, Py_ssiz
     unsigned long long id = PyLong_AsUnsignedLongLong(args[1]);
     if (id == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
+    if (!in_main_interpreter()) {
+        PyErr_SetString(PyExc_RuntimeError, "add_cleanup() works in the main interpreter only");
+        return NULL;
+    }
     if (!pa_inside_enter())
         return NULL;
     int error = pa_cleanup_add(pa_managed_object(args[0]), id);
@@ -104,7 +124,7 @@ static PyObject *py_cleanup_take(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     uint64_t ids[TAKE_AT_ONCE];
-    size_t count = pa_cleanup_take(ids, TAKE_AT_ONCE);
+    size_t count = in_main_interpreter() ? pa_cleanup_take(ids, TAKE_AT_ONCE) : 0;
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
         PyObject *id = PyLong_FromUnsignedLongLong(ids[i]);

@@ -6,7 +6,9 @@
  *
  * Single-phase initialisation with a static type, on purpose: the type and its free list are one a
  * process, and CPython then keeps the module out of interpreters with a GIL of their own, and turns
- * the GIL on in free-threaded builds.  State: pa_out_of_memory_error, the free lists of buffer.c and managed.c,
+ * the GIL on in free-threaded builds.  They do not survive Py_Finalize: classes of the interpreter that is gone are in
+ * the table of layouts and among the subclasses of static types.  So the module can be had once a process, as NumPy.
+ * State: pa_out_of_memory_error, the free lists of buffer.c and managed.c,
  * the table of layouts, cleanup.c's receiver, sites.c's table, the allocators beneath pymem_hook.c, and
  * numpy_hook.c's capsules.
  */
@@ -44,6 +46,22 @@ static PyModuleDef core_module = {
     .m_size = -1,
     .m_free = core_free,
 };
+
+static bool finalized; /* Py_Finalize has run since the module was made; the GIL */
+
+static void note_finalized(void)
+{
+    finalized = true;
+}
+
+static int check_finalized(void)
+{
+    if (!finalized)
+        return 0;
+    PyErr_SetString(PyExc_ImportError, "pyalloc was imported before Py_Finalize(), and its classes cannot be taken "
+                    "over by the interpreter of another Py_Initialize(): import it once a process");
+    return -1;
+}
 
 static int check_abi(void)
 {
@@ -100,8 +118,10 @@ static int add_functions(PyObject *module)
 
 PyMODINIT_FUNC PyInit__core(void)
 {
-    if (check_abi() < 0 || PyType_Ready(&pa_buffer_type) < 0 || PyType_Ready(&pa_managed_type) < 0 ||
-        pa_items_init() < 0 || pa_struct_type_init() < 0 || PyType_Ready(&pa_weakref_type) < 0)
+    if (check_abi() < 0 || check_finalized() < 0)
+        return NULL;
+    if (PyType_Ready(&pa_buffer_type) < 0 || PyType_Ready(&pa_managed_type) < 0 || pa_items_init() < 0 ||
+        pa_struct_type_init() < 0 || PyType_Ready(&pa_weakref_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&core_module);
     if (module == NULL)
@@ -112,6 +132,7 @@ PyMODINIT_FUNC PyInit__core(void)
         Py_DECREF(module);
         return NULL;
     }
+    (void)Py_AtExit(note_finalized); /* it has room for 32: past that nobody notices a second life */
     pa_start_background();
     return module;
 }

@@ -1,5 +1,6 @@
-/* thread.c - Linux's side of thread.h: pthread_create, futex(2), membarrier(2), sched_getaffinity(2).
+/* thread.c - Linux's side of thread.h: pthread_create, futex(2), membarrier(2), sched_getaffinity(2), sched_setattr(2).
  *
+ * Slices: sched_setattr(2) on threads of the ordinary policies; the structure is the kernel's first version of it.
  * Owns nothing.  A futex word is any 32-bit atomic of the caller's; wake-ups may be spurious, so callers
  * loop.  Threads are started with all signals blocked: the program's handlers never run on them.
  */
@@ -49,6 +50,35 @@ unsigned pa_thread_processors(void)
         n = (unsigned)CPU_COUNT(&set);
     errno = saved_errno;
     return n;
+}
+
+/* sched_setattr's structure, as Linux 3.14 has it; the C library declares one in its newest versions only. */
+typedef struct sched_attributes {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+} sched_attributes;
+
+static bool set_slice(uint64_t slice_ns)
+{
+    sched_attributes a = {.size = sizeof a};
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) != 0 || (a.policy != SCHED_OTHER && a.policy != SCHED_BATCH))
+        return false;
+    a.runtime = slice_ns;
+    if (syscall(SYS_sched_setattr, 0, &a, 0) != 0)
+        return false;
+    a.runtime = 0; /* older kernels take it for nothing and say 0 */
+    return syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) == 0 && a.runtime == slice_ns;
+}
+
+bool pa_thread_set_slice(uint64_t slice_ns)
+{
+    int saved_errno = errno;
+    bool ok = set_slice(slice_ns);
+    errno = saved_errno;
+    return ok;
 }
 
 static void wait_on(_Atomic uint32_t *word, int operation, uint32_t expected, int64_t timeout_ns)

@@ -12,6 +12,10 @@
 bool pa_thread_start(void *(*body)(void *argument), void *argument, const char *name);
 /* Processors that this process may run on, >= 1. Asked of the OS each time. */
 unsigned pa_thread_processors(void);
+/* The calling thread gets a processor for slice_ns at a time (0.1 to 100 ms), the sooner the shorter (Linux 6.12,
+ * EEVDF); policy and niceness stay. False where the kernel knows no slices of one's own, refuses, or the policy has
+ * none: then nothing is changed. Threads that it starts inherit it. */
+bool pa_thread_set_slice(uint64_t slice_ns);
 /* Sleeps while *word == expected, at most timeout_ns (< 0: for ever). May return early. */
 void pa_thread_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
 void pa_thread_wake_all(_Atomic uint32_t *word);

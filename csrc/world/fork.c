@@ -3,8 +3,8 @@
  * Before the fork the calling thread takes every lock: the P list's, each P's slow-path lock, each
  * mcentral's, mheap's and the off-heap one's, in rank order.  No other thread is then inside a slow path;
  * it may be anywhere in a fast path, which touches its own mcache and its own spans only.
- * The handlers are installed by the first allocation of the process: prepare handlers run in reverse order, so
- * that those of later libraries, which may allocate, run before ours takes the locks.
+ * The handlers are installed by the first allocation of the process, before it takes a lock: prepare handlers run in
+ * reverse order, so that those of later libraries, which may allocate, run before ours takes the locks.
  *
  * The child has one thread.  It never follows a vanished thread's lists: it walks the page table of every
  * arena instead, takes each explicit span that is not its own, rebuilds the live count as
@@ -18,6 +18,7 @@
 
 #include "base/assert.h"
 #include "base/poison.h"
+#include "base/yield.h"
 #include "heap/hollow.h"
 #include "heap/mcentral.h"
 #include "heap/profile.h"
@@ -49,8 +50,13 @@ static void lock_heap(pa_heap *h)
     pa_lock_acquire(&h->offheap.lock);
 }
 
+/* The handlers are there: who forks and its child know it although the thread that installs them, which the child has
+ * not, may not have come back from doing so. Written by whoever finds it out, always true; relaxed. */
+static atomic_bool installed;
+
 static void prepare(void)
 {
+    atomic_store_explicit(&installed, true, memory_order_relaxed);
     pa_lock_acquire(&pa_the_procs.lock);
     pa_lock_acquire(&pa_the_procs.orphan_lock);
     for (pa_proc *p = next_proc_above(NULL); p; p = next_proc_above(p))
@@ -230,5 +236,8 @@ static void child(void)
 
 void pa_fork_install(void)
 {
+    if (atomic_load_explicit(&installed, memory_order_relaxed))
+        return;
     pthread_atfork(prepare, parent, child);
+    PA_YIELD(FORK_HANDLED);
 }

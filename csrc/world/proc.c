@@ -3,16 +3,18 @@
  * Owns the list of Ps (lock rank PROC_LIST, above everything else here).  P storage is type-stable and
  * reused, but only after release_all: no span names a P that no thread has.
  *
- * A thread is attached by its first miss.  pthread_setspecific may itself allocate, so the thread-local
- * pointer is set before the key.  The key's destructor gives all back and points the thread at the
- * `exited` mcache; the C library goes on freeing after that (its own thread-local data), and such calls
- * are served by the orphan P under its lock, keeping nothing.
+ * A thread is attached by its first miss.  The process's first attach installs the fork handlers before it takes any
+ * lock: another thread may fork at any time, and a child of a fork without them would find the lock held for ever.
+ * pthread_setspecific may itself allocate, so the thread-local pointer is set before the key.  The key's destructor
+ * gives all back and points the thread at the `exited` mcache; the C library goes on freeing after that (its own
+ * thread-local data), and such calls are served by the orphan P under its lock, keeping nothing.
  */
 #include "world/proc.h"
 
 #include <pthread.h>
 
 #include "base/assert.h"
+#include "base/yield.h"
 
 PA_TLS pa_mcache *pa_current_mcache = (pa_mcache *)(uintptr_t)&pa_mcache_unattached;
 /* The same, for programs (include/pyalloc_inline.h): the library itself needs no symbol for it at load time. */
@@ -93,25 +95,43 @@ static pa_proc *acquire(pa_procs *procs, pa_heap *h)
             pa_owner_add(&procs->attached_count, 1);
         }
     }
+    PA_YIELD(ATTACH_LOCKED);
     pa_lock_release(&procs->lock);
     return p;
 }
 
 static pthread_once_t fork_handled = PTHREAD_ONCE_INIT;
+/* The thread that installs the fork handlers, named by its thread-local variable; NULL: none. A thread compares it with
+ * itself only, so relaxed. */
+static _Atomic(pa_mcache **) fork_installer;
+
+static void install_fork_handlers(void)
+{
+    atomic_store_explicit(&fork_installer, &pa_current_mcache, memory_order_relaxed);
+    pa_fork_install();
+    atomic_store_explicit(&fork_installer, NULL, memory_order_relaxed);
+}
+
+/* Before any lock is taken. Nobody goes on before it is done, but an allocation by pthread_atfork itself (glibc: when
+ * 48 handlers are there already), which is served without. */
+static void handle_forks(void)
+{
+    if (atomic_load_explicit(&fork_installer, memory_order_relaxed) != &pa_current_mcache)
+        pthread_once(&fork_handled, install_fork_handlers);
+}
 
 pa_mcache *pa_proc_attach(void)
 {
-    pa_mcache *c = pa_current_mcache;
-    if (c != &pa_mcache_unattached)
-        return c;
+    if (pa_current_mcache != &pa_mcache_unattached)
+        return pa_current_mcache;
+    handle_forks();
+    if (pa_current_mcache != &pa_mcache_unattached) /* by pthread_atfork's own allocation */
+        return pa_current_mcache;
     pa_proc *p = acquire(&pa_the_procs, &pa_the_heap);
     if (!p)
-        return c;
+        return pa_current_mcache;
     p->cache.trim_seen = atomic_load_explicit(&pa_the_heap.trim_generation, memory_order_relaxed);
     pa_current_mcache = &p->cache;
-    /* Outside every lock, and with this thread attached: pthread_atfork may allocate. Nobody goes on before it is done:
-     * a fork without our handlers would leave the child a heap with locks held. */
-    pthread_once(&fork_handled, pa_fork_install);
     if (pthread_setspecific(exit_key, p) != 0) /* it has no memory for the key: do not leak the P */
         thread_exit(p);
     return pa_current_mcache;

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -225,3 +226,24 @@ def test_one_line_for_what_the_caller_can_mend(words):
     done = subprocess.run([sys.executable, str(ANCHORS / "run.py"), *words], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("anchors: ")
+
+
+def test_latency_runs_small():
+    """It runs small, and has a row for each control and for pyalloc."""
+    words = ["--no-go", "--n", "2000", "--seconds", "0.3", "--rounds", "1"]
+    out = subprocess.run([sys.executable, str(ANCHORS / "latency.py"), *words], capture_output=True, text=True,
+                         timeout=120, check=True).stdout
+    assert all(re.search(rf"{name}\s+[\d.,]+", out) for name in ("two threads", r"\+ helper", "GOGC=off", "pyalloc"))
+
+
+def test_what_long_operations_are_made_of(run, tmp_path):
+    """On one processor two threads that compute wait for each other, and their books say so."""
+    source, target = ANCHORS / "machine.c", tmp_path / "machine"
+    subprocess.run([*run.programs.compiler(), *run.programs.C_FLAGS, source, "-o", target, "-lm"], check=True)
+    one = {min(os.sched_getaffinity(0))}
+    done = subprocess.run([target, "threads=2", "seconds=1"], capture_output=True, text=True, timeout=60, check=True,
+                          preexec_fn=lambda: os.sched_setaffinity(0, one))
+    found = json.loads(done.stdout)
+    assert found["long_ops"] >= 10 and found["long_waited_ms"] > 0.3 * found["long_ms"]
+    assert 0.8 * found["long_ms"] <= found["long_waited_ms"] + found["long_stolen_ms"] <= 1.05 * found["long_ms"]
+    assert found["long_cpu_ms"] < 0.2 * found["long_ms"] and found["own_max_us"] < found["op_max_us"]

@@ -1,5 +1,6 @@
 """Threads that come, go, sleep, fork and race with stops; weak handles and cleanups."""
 
+import errno
 import re
 
 import pytest
@@ -80,6 +81,17 @@ def test_nobody_is_inside_a_stopped_world_tsan(built):
 @pytest.mark.parametrize("variant, nodes", [("plain", 400_000), ("asserts", 200_000), ("tsan", 20_000)])
 def test_what_assists_hold_back_is_not_marked_in_the_stop(built, variant, nodes):
     assert re.match(r"tail: \d+ cycles\n$", must_pass([built(variant) / "tail", f"nodes={nodes}"]))
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan", "tsan"])
+def test_slices_of_the_collectors_threads(built, variant):
+    """Theirs are short where the kernel has slices of one's own; those of the program's threads stay."""
+    assert re.match(r"slices: (not )?known, \d+ threads\n$", must_pass([built(variant) / "slices"]))
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EINVAL, errno.E2BIG, errno.ENOSYS], ids=errno.errorcode.get)
+def test_slices_may_be_refused(built, error):
+    assert must_pass([built("plain") / "slices", f"refuse={error}"]).startswith("slices: not known, ")
 
 
 @pytest.mark.parametrize("case", ["basics", "foreign", "handles", "resurrect", "frees", "cleanups", "notify"])
