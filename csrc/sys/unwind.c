@@ -15,6 +15,8 @@
 #include <dlfcn.h>
 #include <sys/auxv.h>
 
+#include "base/atomics.h"
+
 typedef _Unwind_Ptr get_address(struct _Unwind_Context *context);
 
 pa_unwind_call *pa_the_unwinder;
@@ -55,6 +57,9 @@ bool pa_unwind_by_rules(pa_unwinding *w, pa_cursor from)
 
 void pa_unwind_prepare(void)
 {
+    static _Atomic bool prepared; /* who starts at the same time writes the same */
+    if (atomic_load_explicit(&prepared, memory_order_acquire))
+        return;
     uintptr_t frames[2];
     pa_unwinding first = {.out = frames, .capacity = 2};
     pa_code_range here = pa_module_range((const void *)(uintptr_t)&pa_unwind_prepare);
@@ -62,10 +67,11 @@ void pa_unwind_prepare(void)
         ours = here;
     void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library)
-        return;
+        return; /* stacks are empty; the next start tries again */
     address_of = (get_address *)(uintptr_t)dlsym(library, "_Unwind_GetIP");
     pa_unwind_call *walk = (pa_unwind_call *)(uintptr_t)dlsym(library, "_Unwind_Backtrace");
     pa_the_unwinder = address_of ? walk : NULL;
     pa_unwind_by_libgcc(&first);
     pa_cfi_prepare((pa_cfi_find *)(uintptr_t)dlsym(library, "_Unwind_Find_FDE"));
+    atomic_store_explicit(&prepared, true, memory_order_release);
 }
