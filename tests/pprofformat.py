@@ -11,7 +11,7 @@ from collections import namedtuple
 
 Frame = namedtuple("Frame", "function file line address")
 Sample = namedtuple("Sample", "stack values")        # stack: innermost first; values: by sample type
-Profile = namedtuple("Profile", "types samples period period_type default mappings comments functions")
+Profile = namedtuple("Profile", "types samples period period_type default mappings comments functions default_string")
 
 
 def _message(data, repeated=()):
@@ -109,7 +109,7 @@ def read(path):
                               {kind: value for (kind, _), value in zip(types, values)}))
     files = [(strings[one[5]], strings[one.get(6, 0)]) for one in mappings.values()]
     return Profile(types, samples, top[12], value_type(top[11]), strings[top[14]], files,
-                   [strings[one] for one in top.get(13, [])], {strings[one[2]] for one in functions.values()})
+                   [strings[one] for one in top.get(13, [])], {strings[one[2]] for one in functions.values()}, top[14])
 
 
 def total(profile, kind, *names):

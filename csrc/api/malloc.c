@@ -112,12 +112,28 @@ PA_INLINE pa_span *alloc_large_fast(pa_mcache *c, size_t nbytes)
     return s;
 }
 
-static void *malloc_small_slow(size_t nbytes);
+/* A counted block, which may be due for a sample. */
+static PA_NOINLINE void *malloc_due(pa_mcache *c, unsigned size_class)
+{
+    void *p = pa_sample_block(c, size_class);
+    return p || (p = pop(c->current[size_class])) ? p : malloc_class_slow(c, size_class);
+}
+
+/* A miss of a small or medium block; the second also while there is a heap profile, which counts it here. */
+static PA_NOINLINE void *malloc_class_miss(pa_mcache *c, unsigned size_class)
+{
+    if (PA_LIKELY(!pa_owner_get(&c->sampling)))
+        return malloc_class_slow(c, size_class);
+    if (PA_UNLIKELY(pa_sampling_count(c, pa_class_object_bytes[size_class])))
+        return malloc_due(c, size_class);
+    void *p = pop(c->current[size_class]);
+    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
+}
 
 static PA_NOINLINE void *malloc_large_slow(size_t nbytes)
 {
     if (nbytes <= PA_SMALL_MAX_BYTES) /* what malloc_medium sends here */
-        return malloc_small_slow(nbytes);
+        return malloc_class_miss(pa_current_mcache, pa_class_of_size(nbytes));
     pa_span *s = alloc_large_slow(nbytes, 1);
     return s ? (void *)s->base : out_of_memory();
 }
@@ -128,24 +144,17 @@ static PA_NOINLINE void *malloc_large(size_t nbytes, pa_mcache *c)
     return PA_LIKELY(s != NULL) ? (void *)s->base : malloc_large_slow(nbytes);
 }
 
-/* A counted block, which may be due for a sample. */
-static PA_NOINLINE void *malloc_due(pa_mcache *c, unsigned size_class)
+/* A miss of a small block, or any of them while there is a heap profile (heap/sampling.h): the table has no span then,
+ * and the class's has blocks. Every instruction here counts, so what the fast path has got already is passed on. */
+static PA_NOINLINE void *malloc_small_slow(pa_mcache *c, size_t step)
 {
-    void *p = pa_sample_block(c, size_class);
-    return p || (p = pop(c->current[size_class])) ? p : malloc_class_slow(c, size_class);
-}
-
-/* A miss; or any small block while there is a heap profile, see heap/sampling.h. */
-static PA_NOINLINE void *malloc_small_slow(size_t nbytes)
-{
-    unsigned size_class = pa_class_of_size(nbytes);
-    pa_mcache *c = pa_current_mcache;
-    if (PA_LIKELY(!pa_owner_get(&c->sampling)))
-        return malloc_class_slow(c, size_class);
+    unsigned size_class = pa_size_to_class8[step];
+    pa_span *s = c->current[size_class];
+    if (PA_UNLIKELY(s->free == NULL))
+        return malloc_class_miss(c, size_class);
     if (PA_UNLIKELY(pa_sampling_count(c, pa_class_object_bytes[size_class])))
         return malloc_due(c, size_class);
-    void *p = pop(c->current[size_class]);
-    return PA_LIKELY(p != NULL) ? p : malloc_class_slow(c, size_class);
+    return pop(s);
 }
 
 static PA_NOINLINE void *malloc_medium(size_t nbytes)
@@ -162,8 +171,10 @@ PA_INLINE void *malloc_inline(size_t nbytes)
 {
     if (PA_UNLIKELY(nbytes > PA_SMALL_MAX_STEP8_BYTES))
         return malloc_medium(nbytes);
-    void *p = pop(pa_owner_get(&pa_current_mcache->direct[(nbytes + 7) >> 3]));
-    return PA_LIKELY(p != NULL) ? p : malloc_small_slow(nbytes);
+    pa_mcache *c = pa_current_mcache;
+    size_t step = (nbytes + 7) >> 3;
+    void *p = pop(pa_owner_get(&c->direct[step]));
+    return PA_LIKELY(p != NULL) ? p : malloc_small_slow(c, step);
 }
 
 PA_EXPORT void *pa_malloc(size_t nbytes)

@@ -41,42 +41,44 @@ void pa_sample_set_walker(pa_profile_walker walker, const void *loop)
 
 /* ---- Stacks ---- */
 
-static bool add_place(void *context, const char *function, size_t function_bytes, const char *file,
-                      size_t file_bytes, uint32_t line, uint32_t function_line)
+static pa_profile_answer add_place(void *context, uint64_t key, const pa_profile_line *line)
 {
     stack *places = context;
-    uint64_t frame = pa_profile_place_of(function, function_bytes, file, file_bytes, line, function_line);
+    uint64_t frame = line ? pa_profile_place_of(line->function, line->function_bytes, line->file, line->file_bytes,
+                                                line->line, line->function_line, key)
+                          : pa_profile_place_by_key(key);
     if (frame)
         places->frames[places->depth++] = frame;
-    return places->depth < PLACES_MAX;
+    else if (!line)
+        return PA_PROFILE_UNKNOWN;
+    return places->depth < PLACES_MAX ? PA_PROFILE_MORE : PA_PROFILE_ENOUGH;
 }
 
 /* How many native frames stand above the interpreter's loop. Compilers cut seldom used parts out of functions: where
- * the loop is not found, those outside the interpreter do. */
-static size_t above_loop(const uintptr_t *native, size_t count)
+ * the loop was not found, those outside the interpreter do. */
+static size_t above_loop(const pa_unwinding *native)
 {
-    for (size_t i = 0; i < count; i++)
-        if (pa_code_range_has(&interpreter.loop, native[i]))
+    for (size_t i = 0; !native->ended && i < native->count; i++)
+        if (pa_code_range_has(&interpreter.module, native->out[i]))
             return i;
-    for (size_t i = 0; i < count; i++)
-        if (pa_code_range_has(&interpreter.module, native[i]))
-            return i;
-    return count;
+    return native->count;
 }
 
 PA_INLINE void take_stack(stack *out)
 {
-    uintptr_t native[NATIVE_MAX];
-    size_t count = pa_unwind(native, NATIVE_MAX);
+    uintptr_t frames[NATIVE_MAX];
+    pa_unwinding native = {.out = frames, .capacity = NATIVE_MAX};
     stack places = {.depth = 0};
     pa_profile_walker walker = atomic_load_explicit(&interpreter.walker, memory_order_acquire);
     if (walker)
         walker(add_place, &places);
-    out->depth = 0;
     if (places.depth)
-        count = above_loop(native, count);
+        native.until = interpreter.loop;
+    pa_unwind(&native);
+    size_t count = places.depth ? above_loop(&native) : native.count;
+    out->depth = 0;
     for (size_t i = 0; i < count; i++)
-        out->frames[out->depth++] = native[i];
+        out->frames[out->depth++] = native.out[i];
     for (unsigned i = 0; i < places.depth; i++)
         out->frames[out->depth++] = places.frames[i];
 }

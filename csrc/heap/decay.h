@@ -36,10 +36,10 @@ typedef struct pa_decay {
     /* A thread of ours releases; slow paths leave it to that. Written by that thread's starter, with release for
      * pa_decay_wake, which calls `notify`; else read relaxed. */
     _Atomic bool background;
-    /* Bits. PA_DUE_IDLE: free and backed pages came to exceed notify_above_pages, or there is no background thread yet
-     * and those in use by several threads do. Set under mheap's lock, with release, so that who sees
-     * it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock. PA_DUE_ERRAND: the same for
-     * `errand`, set by a fork child's only thread. */
+    /* Bits. PA_DUE_IDLE: free and backed pages came to exceed notify_above_pages; or there is no background thread yet,
+     * and those in use by several threads do, or many spans in use got holes. Set under mheap's lock, with release, so
+     * that who sees it (acquire) sees `notify` too; cleared by the one that calls it, outside every lock.
+     * PA_DUE_ERRAND: the same for `errand`, set by a fork child's only thread. */
     _Atomic uint32_t notify_due;
     uint64_t notify_above_pages; /* under mheap's lock; 0: nobody wants to know */
     void (*notify)(void);        /* set before notify_above_pages first is; starts the thread or wakes it */

@@ -32,6 +32,7 @@ enum {
     TICK_CENTRAL_SPANS = 8,
     LOOK_AHEAD = 8,       /* partial spans that a refill may pass by */
     OUTBOX_CALLS = 64,    /* slow calls between two flushes of the outbox */
+    NOTICE_CLAIMED_PAGES = 2048, /* 16 MiB of full spans got holes: if the thread falls asleep now, they stay */
 };
 
 void pa_mcache_init(pa_mcache *c, pa_heap *h)
@@ -129,6 +130,11 @@ enum { OUTBOX_SLOT_BYTES = 16384, OUTBOX_SLOT_BLOCKS = 128 };
 static void claim(pa_mcache *c, pa_span *s)
 {
     PA_YIELD(FREE_AFTER_CLAIM);
+    c->claimed_pages += s->npages;
+    if (PA_UNLIKELY(c->claimed_pages >= NOTICE_CLAIMED_PAGES)) {
+        c->claimed_pages = 0;
+        pa_mheap_notice_holes(c->heap);
+    }
     atomic_store_explicit(&s->owner, c, memory_order_release);
     pa_span_collect_remote(s);
     if (s->live == 0)

@@ -88,6 +88,7 @@ struct pa_mcache {
     _Atomic uint32_t idle_entries, idle_wants;
     struct pa_mcache *next_cache;       /* every mcache ever made; published with release, never unlinked */
     uint32_t decay_round, decay_wants;  /* heap's decay.round when last looked through, and bin_wants then */
+    uint32_t claimed_pages;             /* of spans that became its own by a free, since the heap was told */
     /* heap/thin.c: where its lap is (the next class; PA_SIZE_CLASSES: it ended) and when it began; cache misses that it
      * may cost yet, and a slow path; slow_calls when it got them. */
     uint32_t thin_class, thin_lap, thin_left, thin_step, thin_calls;

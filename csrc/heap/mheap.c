@@ -303,18 +303,31 @@ static bool is_absurd(size_t npages)
     return npages > pa_space.limit_pages >> 1 || npages >= UINT32_MAX / 2;
 }
 
-/* The background thread is wanted, and much is in the hands of several threads, one of which may fall asleep with it:
- * nothing need ever be free then. */
+/* The background thread is wanted and not there. */
+static void want_thread_locked(pa_heap *h)
+{
+    pa_decay *d = &h->decay;
+    if (d->notify_above_pages == 0 || d->refused || atomic_load_explicit(&d->background, memory_order_relaxed))
+        return;
+    d->notify_above_pages = 0;
+    atomic_fetch_or_explicit(&d->notify_due, PA_DUE_IDLE, memory_order_release);
+}
+
+/* Much is in the hands of several threads, one of which may fall asleep with it: nothing need ever be free then. */
 static void notice_held_locked(pa_heap *h)
 {
     enum { CACHES = 2 };
-    uint64_t above = h->decay.notify_above_pages;
-    if (PA_LIKELY(above == 0 || h->decay.refused || atomic_load_explicit(&h->decay.background, memory_order_relaxed) ||
-                  atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= above ||
-                  atomic_load_explicit(&h->idle.caches, memory_order_relaxed) < CACHES))
-        return;
-    h->decay.notify_above_pages = 0;
-    atomic_fetch_or_explicit(&h->decay.notify_due, PA_DUE_IDLE, memory_order_release);
+    if (PA_UNLIKELY(h->decay.notify_above_pages &&
+                    atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) > h->decay.notify_above_pages &&
+                    atomic_load_explicit(&h->idle.caches, memory_order_relaxed) >= CACHES))
+        want_thread_locked(h);
+}
+
+void pa_mheap_notice_holes(pa_heap *h)
+{
+    pa_lock_acquire(&h->lock);
+    want_thread_locked(h);
+    pa_lock_release(&h->lock);
 }
 
 static pa_span *alloc_span_locked(pa_heap *h, size_t min_pages, size_t npages, size_t align_pages)

@@ -25,6 +25,9 @@ pa_span *pa_mheap_alloc_run(pa_heap *h, pa_page_stock *stock, size_t min_pages, 
 void pa_mheap_free_span(pa_heap *h, pa_span *s);
 /* The same for one all of whose pages pa_vm_release took. */
 void pa_mheap_free_released_span(pa_heap *h, pa_span *s);
+/* Spans in use got holes, many at once: the background thread, if one is wanted, should be there when the thread that
+ * made them falls asleep. */
+void pa_mheap_notice_holes(pa_heap *h);
 /* The same for a list linked through next; takes the lock once. */
 void pa_mheap_free_span_list(pa_heap *h, pa_span *first);
 /* Both in one visit: frees a list (NULL: nothing), then hands out npages. Fills up the stock's headers, with which its

@@ -6,8 +6,10 @@
  * given up, because sampled blocks of an earlier profile may be alive and name records in it.
  *
  * Sites and strings are found by hash tables with linear probing that never shrink: a profile only grows.  What does
- * not fit is counted as lost, never half counted.  Records are type-stable and linked through `weight` while they are
- * free; those of an earlier profile lose their site when the next one begins.
+ * not fit is counted as lost, never half counted.  To spell out a line of interpreted code costs as much as to unwind a
+ * frame; most were seen before, so a walker may name them by a hash of what they are made of, which a small table
+ * knows.  Records are type-stable and linked through `weight` while they are free; those of an earlier profile lose
+ * their site when the next one begins.
  */
 #include "heap/profile.h"
 
@@ -16,6 +18,7 @@
 
 #include "base/assert.h"
 #include "base/bits.h"
+#include "sys/cfi.h"
 #include "sys/clock.h"
 #include "sys/vm.h"
 
@@ -27,7 +30,13 @@ enum {
     STRING_BYTES = 8 << 20,
     RECORDS = 1 << 20,      /* 512 GiB of live blocks at the default rate */
     SLOTS = 1 << 17,        /* of each hash table: at most half full */
+    KEYS = 1 << 13,         /* each in one place: a later one takes it */
 };
+
+/* The frame that a place has got; key 0: none. */
+typedef struct key_of_place {
+    uint64_t key, frame;
+} key_of_place;
 
 typedef struct record {
     uint64_t weight;        /* free: the next free record */
@@ -44,6 +53,7 @@ typedef struct slots {
 /* In one mapping. What a new profile must find zeroed comes first. */
 typedef struct tables {
     slots site_slots, place_slots, string_slots;
+    key_of_place keys[KEYS];
     pa_profile_site sites[SITES];
     uint64_t frames[FRAMES];
     pa_profile_place places[PLACES];
@@ -241,8 +251,13 @@ static uint64_t place_locked(const pa_profile_place *wanted)
     return PA_PROFILE_PLACE | (*slot - 1);
 }
 
+static key_of_place *slot_of_key(uint64_t key)
+{
+    return &profile.t->keys[mix(key, 0) % KEYS];
+}
+
 uint64_t pa_profile_place_of(const char *function, size_t function_bytes, const char *file, size_t file_bytes,
-                             uint32_t line, uint32_t function_line)
+                             uint32_t line, uint32_t function_line, uint64_t key)
 {
     uint64_t frame = 0;
     pa_lock_acquire(&profile.lock);
@@ -250,7 +265,19 @@ uint64_t pa_profile_place_of(const char *function, size_t function_bytes, const 
         uint32_t name = string_locked(function, function_bytes), path = string_locked(file, file_bytes);
         if (name && path)
             frame = place_locked(&(pa_profile_place){name - 1, path - 1, line, function_line});
+        if (frame && key)
+            *slot_of_key(key) = (key_of_place){key, frame};
     }
+    pa_lock_release(&profile.lock);
+    return frame;
+}
+
+uint64_t pa_profile_place_by_key(uint64_t key)
+{
+    uint64_t frame = 0;
+    pa_lock_acquire(&profile.lock);
+    if (is_on() && key && slot_of_key(key)->key == key)
+        frame = slot_of_key(key)->frame;
     pa_lock_release(&profile.lock);
     return frame;
 }
@@ -392,6 +419,7 @@ void pa_profile_fork_parent(void)
 void pa_profile_fork_child(void)
 {
     pa_lock_reset_child(&profile.lock);
+    pa_cfi_fork_child();
     /* Not taken before the fork, which would wait for a file to be encoded: its holder, if any, is gone. */
     atomic_store_explicit(&pa_profiling_lock.state, 0, memory_order_relaxed);
 }

@@ -51,9 +51,12 @@ uint32_t pa_profile_add(uint32_t round, uint64_t nbytes, const uint64_t *frames,
 void pa_profile_drop(uint32_t record);
 /* Nobody will see the block of a record die: it counts as allocated, not as live, and as lost. Record 0: only that. */
 void pa_profile_lose(uint32_t record);
-/* The frame for a line of interpreted code, 0 when there is no more room. */
+/* The frame for a line of interpreted code, 0 when there is no more room. key: not 0, it is found by that from now on,
+ * for a while at least. */
 uint64_t pa_profile_place_of(const char *function, size_t function_bytes, const char *file, size_t file_bytes,
-                             uint32_t line, uint32_t function_line);
+                             uint32_t line, uint32_t function_line, uint64_t key);
+/* The frame of the line that was given with this key; 0: not known, or not any more. */
+uint64_t pa_profile_place_by_key(uint64_t key);
 
 typedef struct pa_profile_view {
     size_t site_count;

@@ -515,9 +515,7 @@ int pa_live_read(void *page, size_t nbytes, pa_live_figures *out, uint64_t timeo
  * many of its size as it takes, so that sums are unbiased (Go: runtime.MemProfileRate). Bytes are those of the block,
  * its size class or pages. A sampled block takes pages of its own, 8 KiB for a small one: at the default rate at most
  * 1.6 % of the live heap. Not sampled are threads that have exited (what the C library still allocates for them) and
- * what was allocated before the start. What it costs while it is off: nothing on fast paths, a branch on some slow
- * ones.
- */
+ * what was allocated before the start. Off, it costs nothing on fast paths, and a branch on some slow ones. */
 
 enum { PA_PROFILE_RATE_BYTES = 512 * 1024 };
 
@@ -545,14 +543,19 @@ typedef struct pa_profile_stats {
     uint64_t sites;             /* stacks that differ */
     uint64_t live;              /* sampled blocks that live, those of earlier profiles too */
 } pa_profile_stats;
-
 void pa_read_profile_stats(pa_profile_stats *out);
 
-/* A stack of interpreted code: calls frame(context, ...) for each line, innermost first, until that returns false.
- * Texts are UTF-8 with their lengths. Called inside malloc of any thread: may allocate, frees nothing that it did not
- * allocate, and waits for nobody. */
-typedef bool (*pa_profile_frame)(void *context, const char *function, size_t function_bytes, const char *file,
-                                 size_t file_bytes, uint32_t line, uint32_t function_line);
+/* A line of interpreted code; texts are UTF-8. */
+typedef struct pa_profile_line {
+    const char *function, *file;
+    size_t function_bytes, file_bytes;
+    uint32_t line, function_line;
+} pa_profile_line;
+typedef enum pa_profile_answer { PA_PROFILE_ENOUGH, PA_PROFILE_MORE, PA_PROFILE_UNKNOWN } pa_profile_answer;
+/* A stack of interpreted code: calls frame(context, key, line) for each line, innermost first, until that returns
+ * PA_PROFILE_ENOUGH. key is a hash of all that makes the line, or 0; line NULL: the one that was given with that key
+ * before (UNKNOWN: none). Called inside malloc of any thread: frees nothing that is not its own, waits for nobody. */
+typedef pa_profile_answer (*pa_profile_frame)(void *context, uint64_t key, const pa_profile_line *line);
 typedef void (*pa_profile_walker)(pa_profile_frame frame, void *context);
 /* When the walker finds lines, the native frames of a stack end where the function `loop` is, which runs interpreted
  * code. NULL, NULL: there is no walker. Once in a process, or again with the same. */

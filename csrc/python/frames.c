@@ -4,7 +4,8 @@
  * it must not allocate, create frame objects (that can start Python's collector, which runs code), take or change a
  * reference, or wait.  CPython's public calls for frames do some of that, so the interpreter's own frames are read,
  * which are whole at any time: a frame is linked when its code is set, and its line follows from the instruction
- * pointer by PyCode_Addr2Line, which only reads.
+ * pointer by PyCode_Addr2Line, which only reads (the line table from its beginning, so it is asked once a line; later
+ * samples name the line by a hash).
  *
  * Where the fields lie is no part of CPython's interface, but it is fixed within a minor version; the table holds the
  * offsets of CPython 3.9 to 3.13.  Before it is used, the stack that it gives is compared with the one that the public
@@ -31,16 +32,17 @@ typedef struct frame_layout {
     int instruction_bytes;      /* then: of one */
     int owner;                  /* a byte, NOT_PYTHON: the frame is no Python function's; -1: all are */
     int name;                   /* in PyCodeObject: the qualified name, or the name */
+    int lines;                  /* in PyCodeObject: the line table */
 } frame_layout;
 
 enum { NOT_PYTHON = 3 };
 
 static const frame_layout layouts[] = {
-    {0x0309, 24, -1, 24, 32, 104, 0, 1, -1, 112},
-    {0x030a, 24, -1, 24, 32, 96, 0, 2, -1, 112},
-    {0x030b, 56, 8, 48, 32, 56, 184, 0, -1, 128},
-    {0x030c, 56, 0, 8, 0, 56, 192, 0, 70, 128},
-    {0x030d, 72, -1, 8, 0, 56, 200, 0, 70, 128},
+    {0x0309, 24, -1, 24, 32, 104, 0, 1, -1, 112, 120},
+    {0x030a, 24, -1, 24, 32, 96, 0, 2, -1, 112, 120},
+    {0x030b, 56, 8, 48, 32, 56, 184, 0, -1, 128, 136},
+    {0x030c, 56, 0, 8, 0, 56, 192, 0, 70, 128, 136},
+    {0x030d, 72, -1, 8, 0, 56, 200, 0, 70, 128, 136},
 };
 
 static const frame_layout *layout; /* NULL: not known, or not what it should be */
@@ -85,18 +87,65 @@ static PyCodeObject *code_of(const frame_layout *l, const void *frame)
     return (PyCodeObject *)(uintptr_t)word_at(frame, l->code);
 }
 
+/* Of the instruction that the frame is at, in bytes; below 0: not begun. */
+static int offset_of(const frame_layout *l, const void *frame)
+{
+    int offset;
+    const char *code = (const char *)code_of(l, frame);
+    if (l->instructions)
+        return (int)((const char *)word_at(frame, l->instruction) - (code + l->instructions));
+    memcpy(&offset, (const char *)frame + l->instruction, sizeof offset);
+    return offset * l->instruction_bytes;
+}
+
 static int line_of(const frame_layout *l, const void *frame)
 {
     PyCodeObject *code = code_of(l, frame);
-    int offset;
-    if (l->instructions) {
-        offset = (int)((const char *)word_at(frame, l->instruction) - ((const char *)code + l->instructions));
-    } else {
-        memcpy(&offset, (const char *)frame + l->instruction, sizeof offset);
-        offset *= l->instruction_bytes;
-    }
-    int line = PyCode_Addr2Line(code, offset < 0 ? -1 : offset); /* below 0: not begun */
+    int offset = offset_of(l, frame), line = PyCode_Addr2Line(code, offset < 0 ? -1 : offset);
     return line > 0 ? line : code->co_firstlineno;
+}
+
+/* ---- Hashes ---- */
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9fb21c651e98df25u;
+    return hash ^ hash >> 32;
+}
+
+static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t nbytes)
+{
+    const char *at = bytes;
+    uint64_t word;
+    hash = mix(hash, nbytes);
+    for (; nbytes >= sizeof word; at += sizeof word, nbytes -= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        hash = mix(hash, word);
+    }
+    word = 0;
+    memcpy(&word, at, nbytes);
+    return mix(hash, word);
+}
+
+static uint64_t mix_text(uint64_t hash, PyObject *text)
+{
+    if (!text || !PyUnicode_Check(text))
+        return mix(hash, 0);
+    unsigned kind = PyUnicode_KIND(text);
+    return mix_bytes(mix(hash, kind), PyUnicode_DATA(text), (size_t)PyUnicode_GET_LENGTH(text) * kind);
+}
+
+/* Of everything that a line consists of, by content: objects come and go, and others get their addresses. */
+static uint64_t key_of(const frame_layout *l, const void *frame)
+{
+    PyCodeObject *code = code_of(l, frame);
+    uint64_t hash = mix((uint64_t)code->co_firstlineno << 32, (uint32_t)offset_of(l, frame));
+    hash = mix_text(hash, (PyObject *)(uintptr_t)word_at(code, l->name));
+    hash = mix_text(hash, code->co_filename);
+    PyObject *lines = (PyObject *)(uintptr_t)word_at(code, l->lines);
+    if (lines && PyBytes_Check(lines))
+        hash = mix_bytes(hash, PyBytes_AS_STRING(lines), (size_t)PyBytes_GET_SIZE(lines));
+    return hash ? hash : 1;
 }
 
 /* ---- Text ---- */
@@ -134,22 +183,37 @@ static size_t utf8(PyObject *text, char *out, size_t capacity)
 
 /* ---- The walk ---- */
 
-static void walk(pa_profile_frame frame_found, void *context)
+static pa_profile_answer spell_out(const frame_layout *l, const void *frame, uint64_t key, pa_profile_frame found,
+                                   void *context)
+{
+    char function[FUNCTION_BYTES], file[FILE_BYTES];
+    PyCodeObject *code = code_of(l, frame);
+    PyObject *name = (PyObject *)(uintptr_t)word_at(code, l->name);
+    pa_profile_line line = {
+        .function = function,
+        .file = file,
+        .function_bytes = utf8(name, function, sizeof function),
+        .file_bytes = utf8(code->co_filename, file, sizeof file),
+        .line = (uint32_t)line_of(l, frame),
+        .function_line = (uint32_t)code->co_firstlineno,
+    };
+    return found(context, key, &line);
+}
+
+static void walk(pa_profile_frame found, void *context)
 {
     const frame_layout *l = layout;
-    char function[FUNCTION_BYTES], file[FILE_BYTES];
     if (!l || !Py_IsInitialized())
         return;
     PyThreadState *mine = PyGILState_GetThisThreadState();
     if (!mine || mine != _PyThreadState_UncheckedGet())
         return;
     for (const void *frame = current(l, mine); frame; frame = caller(l, frame)) {
-        PyCodeObject *code = code_of(l, frame);
-        PyObject *name = (PyObject *)(uintptr_t)word_at(code, l->name);
-        size_t function_bytes = utf8(name, function, sizeof function);
-        size_t file_bytes = utf8(code->co_filename, file, sizeof file);
-        if (!frame_found(context, function, function_bytes, file, file_bytes, (uint32_t)line_of(l, frame),
-                         (uint32_t)code->co_firstlineno))
+        uint64_t key = key_of(l, frame);
+        pa_profile_answer answer = found(context, key, NULL);
+        if (answer == PA_PROFILE_UNKNOWN)
+            answer = spell_out(l, frame, key, found, context);
+        if (answer == PA_PROFILE_ENOUGH)
             return;
     }
 }
@@ -161,7 +225,7 @@ static bool is_same(const frame_layout *l, const void *frame, PyFrameObject *pub
     PyCodeObject *code = PyFrame_GetCode(public);
     PyObject *name = (PyObject *)(uintptr_t)word_at(code, l->name);
     bool same = code_of(l, frame) == code && line_of(l, frame) == PyFrame_GetLineNumber(public) &&
-                PyUnicode_Check(name);
+                PyUnicode_Check(name) && PyBytes_Check((PyObject *)(uintptr_t)word_at(code, l->lines));
     Py_DECREF(code);
     return same;
 }

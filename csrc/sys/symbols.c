@@ -23,6 +23,8 @@
 enum {
     MOST_TABLE_BYTES = 1 << 30,
     NESTED_MAX = 8, /* functions of other names that begin between an address and its own function */
+    DIGIT_BITS = 11,
+    DIGIT_MASK = (1 << DIGIT_BITS) - 1,
 };
 
 typedef struct pa_elf_symbols {
@@ -194,32 +196,34 @@ static bool find_tables(int fd, Elf64_Shdr *symbols, Elf64_Shdr *names)
            symbols->sh_size < MOST_TABLE_BYTES && names->sh_size < MOST_TABLE_BYTES;
 }
 
-/* Heapsort by address. */
-static void sift(Elf64_Sym *s, size_t at, size_t count)
+/* By address, digit by digit from the lowest: where the sorted ones are, `from` or `to`. Tables have tens of thousands,
+ * and nearly all of the time that a file's names cost went into comparisons. */
+static Elf64_Sym *sort(Elf64_Sym *from, Elf64_Sym *to, size_t count)
 {
-    Elf64_Sym moving = s[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        child += child + 1 < count && s[child].st_value < s[child + 1].st_value;
-        if (moving.st_value >= s[child].st_value)
-            break;
-        s[at] = s[child];
+    uint64_t low = UINT64_MAX, high = 0;
+    for (size_t i = 0; i < count; i++) {
+        low = from[i].st_value < low ? from[i].st_value : low;
+        high = from[i].st_value > high ? from[i].st_value : high;
     }
-    s[at] = moving;
+    for (unsigned shift = 0; shift < 64 && count && (high - low) >> shift; shift += DIGIT_BITS) {
+        uint32_t place[1 << DIGIT_BITS] = {0}, next = 0;
+        for (size_t i = 0; i < count; i++)
+            place[(from[i].st_value - low) >> shift & DIGIT_MASK]++;
+        for (size_t digit = 0; digit <= DIGIT_MASK; digit++) {
+            uint32_t here = place[digit];
+            place[digit] = next;
+            next += here;
+        }
+        for (size_t i = 0; i < count; i++)
+            to[place[(from[i].st_value - low) >> shift & DIGIT_MASK]++] = from[i];
+        Elf64_Sym *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    return from;
 }
 
-static void sort(Elf64_Sym *s, size_t count)
-{
-    for (size_t i = count / 2; i-- > 0;)
-        sift(s, i, count);
-    for (size_t end = count; end-- > 1;) {
-        Elf64_Sym last = s[0];
-        s[0] = s[end];
-        s[end] = last;
-        sift(s, 0, end);
-    }
-}
-
-/* Functions only, by address; how many. */
+/* Functions only; how many. */
 static size_t keep_functions(Elf64_Sym *s, size_t count, size_t names_bytes)
 {
     size_t kept = 0;
@@ -227,7 +231,6 @@ static size_t keep_functions(Elf64_Sym *s, size_t count, size_t names_bytes)
         if (ELF64_ST_TYPE(s[i].st_info) == STT_FUNC && s[i].st_shndx != SHN_UNDEF && s[i].st_size && s[i].st_name &&
             s[i].st_name < names_bytes)
             s[kept++] = s[i];
-    sort(s, kept);
     return kept;
 }
 
@@ -239,16 +242,17 @@ static pa_elf_symbols *load_symbols(const char *path)
     if (fd < 0)
         return &no_symbols;
     if (find_tables(fd, &symbols, &names)) {
-        size_t nbytes = pa_round_up(sizeof *loaded, 64) + symbols.sh_size + names.sh_size;
+        size_t nbytes = pa_round_up(sizeof *loaded, 64) + 2 * symbols.sh_size + names.sh_size;
         nbytes = pa_round_up(nbytes, pa_vm_page_size_bytes());
         loaded = pa_vm_map(nbytes);
         if (loaded) {
-            char *table = (char *)loaded + pa_round_up(sizeof *loaded, 64), *texts = table + symbols.sh_size;
+            char *table = (char *)loaded + pa_round_up(sizeof *loaded, 64), *texts = table + 2 * symbols.sh_size;
             if (read_at(fd, table, symbols.sh_size, symbols.sh_offset) &&
                 read_at(fd, texts, names.sh_size, names.sh_offset) && texts[names.sh_size - 1] == 0) {
                 Elf64_Sym *functions = (Elf64_Sym *)(void *)table;
                 size_t count = keep_functions(functions, symbols.sh_size / sizeof *functions, names.sh_size);
-                *loaded = (pa_elf_symbols){nbytes, count, functions, texts};
+                Elf64_Sym *other = (Elf64_Sym *)(void *)(table + symbols.sh_size);
+                *loaded = (pa_elf_symbols){nbytes, count, sort(functions, other, count), texts};
             } else {
                 pa_vm_unmap(loaded, nbytes);
                 loaded = NULL;

@@ -3,40 +3,45 @@
 #define PA_UNWIND_H
 
 #include <errno.h>
-#include <execinfo.h>
-#include <string.h>
+#include <unwind.h>
 
-#include "base/config.h"
+#include "sys/cfi.h"
+#include "sys/symbols.h"
 
-enum {
-    PA_UNWIND_MAX = 64,
-    PA_UNWIND_OURS = 8, /* at most so many frames of our own stand before the caller's */
-};
+/* A walk, from the innermost frame on. */
+typedef struct pa_unwinding {
+    uintptr_t *out;
+    size_t count, capacity;
+    pa_code_range until; /* the first frame in there ends it, and is not one of the result; empty: none does */
+    bool ended;          /* there was one */
+} pa_unwinding;
+
+/* libgcc's; written by pa_unwind_prepare. */
+typedef _Unwind_Reason_Code pa_unwind_call(_Unwind_Trace_Fn step, void *argument);
+extern PA_HIDDEN pa_unwind_call *pa_the_unwinder;
 
 /* Loads what unwinding needs, which allocates; once, before pa_unwind. Any thread, no lock held. */
 void pa_unwind_prepare(void);
-/* Is the address in this library's own code? False where that cannot be told from the program's. */
-bool pa_unwind_is_ours(uintptr_t address);
-
-/* Return addresses, innermost first, of the callers of this library; how many. Allocates nothing after
- * pa_unwind_prepare; keeps errno. Inlined into who asks, as every frame costs 2,500 instructions. */
-PA_INLINE size_t pa_unwind(uintptr_t *out, size_t capacity)
+_Unwind_Reason_Code pa_unwind_step(struct _Unwind_Context *context, void *unwinding);
+/* By rules of our own, from a frame that stands. False: they do not suffice. */
+bool pa_unwind_by_rules(pa_unwinding *w, pa_cursor from);
+/* By libgcc. */
+PA_INLINE void pa_unwind_by_libgcc(pa_unwinding *w)
 {
-    void *frames[PA_UNWIND_MAX + PA_UNWIND_OURS];
+    w->count = 0;
+    w->ended = false;
+    if (pa_the_unwinder)
+        pa_the_unwinder(pa_unwind_step, w);
+}
+
+/* Return addresses, innermost first, of the callers of this library. Allocates nothing after pa_unwind_prepare; keeps
+ * errno. Inlined into who asks, as every frame of libgcc's costs 2,500 instructions. */
+PA_INLINE void pa_unwind(pa_unwinding *w)
+{
     int saved_errno = errno;
-    size_t most = capacity < PA_UNWIND_MAX ? capacity : PA_UNWIND_MAX;
-    int found = backtrace(frames, (int)most + PA_UNWIND_OURS);
-    size_t count = found > 0 ? (size_t)found : 0, first = 0;
-    while (first < count && pa_unwind_is_ours((uintptr_t)frames[first]))
-        first++;
-    count -= first;
-    if (count > most)
-        count = most;
-    if (count && !frames[first + count - 1]) /* some end the stack with a zero */
-        count--;
-    memcpy(out, frames + first, count * sizeof *out);
+    if (!pa_unwind_by_rules(w, pa_cfi_here()))
+        pa_unwind_by_libgcc(w);
     errno = saved_errno;
-    return count;
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -82,12 +83,30 @@ size_t pa_vm_address_limit_bytes(void)
     return limit.rlim_cur;
 }
 
+/* Not by the C library's functions: profilers that take their place (memray) count mappings as memory in use, and ours
+ * are address space, most of which is never touched.  Nor do they see those of the C library's malloc, which calls
+ * itself.  Sanitizers must see them: they keep books about what lies at an address. */
+static void *call_mmap(void *hint, size_t nbytes, int prot, int flags)
+{
+    if (PA_TSAN || PA_ASAN)
+        return mmap(hint, nbytes, prot, flags, -1, 0);
+    return (void *)syscall(SYS_mmap, hint, nbytes, prot, flags, -1, (off_t)0);
+}
+
+static void call_munmap(void *addr, size_t nbytes)
+{
+    if (PA_TSAN || PA_ASAN)
+        munmap(addr, nbytes);
+    else
+        syscall(SYS_munmap, addr, nbytes);
+}
+
 static void *map(void *hint, size_t nbytes, int prot, int flags)
 {
     if (injected())
         return NULL;
     int saved_errno = errno;
-    void *p = mmap(hint, nbytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    void *p = call_mmap(hint, nbytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
     errno = saved_errno;
     return p == MAP_FAILED ? NULL : p;
 }
@@ -147,7 +166,7 @@ void pa_vm_unmap(void *addr, size_t nbytes)
 {
     int saved_errno = errno;
     /* Fails only when cutting a mapping in two runs out of mappings; then the piece stays reserved. */
-    munmap(addr, nbytes);
+    call_munmap(addr, nbytes);
     errno = saved_errno;
 }
 

@@ -73,6 +73,25 @@ assert scavengers() == [thread] and stats().background_bytes > 180 * MIB
 """)
 
 
+def test_holes_go_back_when_the_only_thread_falls_asleep(run_python):
+    """No span becomes empty, so there are no free pages that would call the thread: spans with holes do."""
+    python(run_python, """
+import random
+blocks = [pyalloc.empty(2000) for _ in range(24_000)]
+for block in blocks:
+    ctypes.memset(block.address, 1, len(block))
+survive = set(range(5, 24_000, 23))     # one at least in each span
+order = [i for i in range(24_000) if i not in survive]
+random.Random(1).shuffle(order)
+for i in order:
+    blocks[i] = None
+mem = pyalloc.read_mem_stats()
+assert mem.heap_idle - mem.heap_released < 4 * MIB
+until(lambda: pyalloc.read_mem_stats().explicit_hollow > 25 * MIB)
+""")
+
+
+
 @pytest.mark.soak
 def test_an_idle_process_has_no_wake_ups_for_a_minute(run_python):
     python(run_python, """

@@ -60,6 +60,8 @@ def test_live_and_total_by_function(tmp_path):
     assert of(p, "make_buffers", "alloc_objects") == 10 and p.lost == 0
     written = pprofformat.read(path)
     assert written.types == TYPES and written.default == "inuse_space"
+    # speedscope takes the number of that string for the place of a type, or the last one when it is too large.
+    assert min(written.default_string, len(TYPES) - 1) == TYPES.index(("inuse_space", "bytes"))
     assert (written.period, written.period_type) == (1, ("space", "bytes"))
     assert pprofformat.total(written, "inuse_objects", "make_buffers") == 3
     assert pprofformat.total(written, "alloc_objects", "make_buffers", test_live_and_total_by_function.__name__) == 10
@@ -98,6 +100,23 @@ def test_names_are_any_text():
         buf = names["größe_測試_𝛼".replace("𝛼", "α")](10)   # identifiers are normalised
     assert of(p, "größe_測試_α", "inuse_objects") == 1
     buf.free()
+
+
+@lines_of_python
+def test_lines_of_code_that_comes_and_goes():
+    """Code objects take each other's addresses; all that differs here is where in the function the line is."""
+    with pyalloc.profile(rate=1) as p:
+        for i in range(1, 60):
+            names = {}
+            body = "".join(f"    {'pass' if k != i else 'kept = pyalloc.empty(8)'}\n" for k in range(60))
+            exec(f"def made():\n{body}    return kept\n", {"pyalloc": pyalloc}, names)
+            for _ in range(3):
+                names["made"]().free()
+            del names
+    found = sorted((frame.line, sample.alloc_objects) for sample in p.samples() for frame in sample.stack
+                   if frame.function == "made")
+    lines = {line: sum(count for at, count in found if at == line) for line, _ in found}
+    assert {line: 3 for line in range(3, 62)} == {line: lines.get(line) for line in range(3, 62)}
 
 
 def test_estimates_over_seeds():

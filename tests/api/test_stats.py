@@ -397,6 +397,7 @@ SHIM = r"""
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 /* Writes a line for each successful call that comes from libpyalloc itself. */
 static void tell(const void *caller, char what, void *p, size_t n, int prot)
@@ -409,15 +410,18 @@ static void tell(const void *caller, char what, void *p, size_t n, int prot)
     if (write(MAPLOG, line, (size_t)length) != length)
         _exit(99);
 }
-void *mmap(void *hint, size_t n, int prot, int flags, int fd, off_t at)
+long logged(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
+long logged(long number, long a, long b, long c, long d, long e, long f)
 {
-    static void *(*real)(void *, size_t, int, int, int, off_t);
+    static long (*real)(long, ...);
     if (!real)
-        real = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
-    void *p = real(hint, n, prot, flags, fd, at);
-    if (p != MAP_FAILED)
-        tell(__builtin_return_address(0), 'm', p, n, prot);
-    return p;
+        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    long result = real(number, a, b, c, d, e, f);
+    if (number == SYS_mmap && result != -1)
+        tell(__builtin_return_address(0), 'm', (void *)result, (size_t)b, (int)c);
+    if (number == SYS_munmap && result == 0)
+        tell(__builtin_return_address(0), 'u', (void *)a, (size_t)b, 0);
+    return result;
 }
 int mprotect(void *p, size_t n, int prot)
 {
@@ -427,16 +431,6 @@ int mprotect(void *p, size_t n, int prot)
     int rc = real(p, n, prot);
     if (rc == 0)
         tell(__builtin_return_address(0), 'p', p, n, prot);
-    return rc;
-}
-int munmap(void *p, size_t n)
-{
-    static int (*real)(void *, size_t);
-    if (!real)
-        real = (int (*)(void *, size_t))dlsym(RTLD_NEXT, "munmap");
-    int rc = real(p, n);
-    if (rc == 0)
-        tell(__builtin_return_address(0), 'u', p, n, 0);
     return rc;
 }
 """

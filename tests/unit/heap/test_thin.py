@@ -115,6 +115,27 @@ def test_idle_free_blocks_go_back_and_survivors_stay(size):
         burst.drop()
 
 
+@pytest.mark.parametrize("size", [64, 208])
+def test_what_survivors_held_goes_when_most_of_them_die(size):
+    """Of a tenth that survives, nearly every page has one; when they go, it is less than an eighth of the span."""
+    with clock() as now:
+        burst = Burst(size, 12 * MIB)
+        now.after(3000)
+        before = mem().explicit_hollow
+        kept, burst.kept = burst.kept, {}
+        for place, (i, block) in enumerate(kept.items()):
+            if place % 100:
+                lib.pa_free(block)
+            else:
+                burst.kept[i] = block
+        now.after(3000)
+        m = mem()
+        assert before < 3 * MIB and m.explicit_hollow > MIB
+        assert m.explicit_inuse - m.explicit_hollow < MIB + 5000 * len(burst.kept)
+        whole()
+        burst.drop()
+
+
 def test_the_bar_holds_for_blocks_over_8_kib():
     with clock() as now:
         burst = Burst(20000, 48 * MIB)
