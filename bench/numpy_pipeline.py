@@ -8,12 +8,13 @@ function does.  Rows: one size after the other; "mixed", eight sizes from 100 Ki
 of them together like the columns of a table, each step for all before the next.  Each (row, allocator) runs in a fresh
 process that does nothing else; a round has them one after the other in changing order, and a figure is the median of
 the rounds' ratios with quartiles.  mimalloc (PyPI: cmeel-mimalloc) stands behind the same hook, in a handler made by
-numpy_shim.c.  What NumPy's own handler loses depends on how much is dropped at a time: glibc gives the end of its heap
-back when twice the largest block is free there.
+numpy_shim.c.  "no allocation" computes the same into arrays that are there already (out=): no allocator can be below
+that by more than what warmer memory is worth.  What NumPy's own handler loses depends on how much is dropped at a time:
+glibc gives the end of its heap back when twice the largest block is free there.
 
-Beside time: page faults a pass once it is warm; and of the "columns" row the resident (anonymous) memory before the
-inputs are made, at the peak, and how long after dropping everything it took to be back within 2 MiB of the start, or
-where it was after 12 s.
+Beside time: page faults a pass once it is warm; and of the "columns" row, for the allocators, the resident (anonymous)
+memory before the inputs are made, at the peak, and how long after dropping everything it took to be back within 2 MiB
+of the start, or where it was after 12 s.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ SEVERAL = (100 * KIB, 300 * KIB, 700 * KIB, MIB, 3 * MIB // 2, 2 * MIB, 3 * MIB,
 ROWS = {"100 KiB": (100 * KIB,), "256 KiB": (256 * KIB,), "1 MiB": (MIB,), "2 MiB": (2 * MIB,), "4 MiB": (4 * MIB,),
         "mixed": SEVERAL, "columns": SEVERAL}
 RSS_ROW = "columns"
-SIDES = ("default", "pyalloc", "mimalloc")
+FLOOR = "no allocation"
+SIDES = ("default", "pyalloc", "mimalloc", FLOOR)
 BARS = {"default": 0.20, "mimalloc": 1.05}
 BACK_WITHIN_S, BACK_WITHIN_BYTES = 12, 2 * MIB     # 1 MiB any heap may keep; as much for Python's own objects
 
@@ -63,7 +65,7 @@ def install(side: str, shim: str, library: str) -> None:
         install.alive = (loaded, name)      # a capsule keeps neither
         _core.numpy_set_current(new(handler, ctypes.addressof(name), None))
     here = hook.status().here
-    if here != {"default": "default_allocator", "pyalloc": "pyalloc", "mimalloc": "shim"}[side]:
+    if here != {"pyalloc": "pyalloc", "mimalloc": "shim"}.get(side, "default_allocator"):
         raise SystemExit(f"{side} is wanted, and the handler is {here}")
 
 
@@ -97,7 +99,22 @@ def measure(side: str, row: str, seconds: float, rss: bool, cpu: bool, shim: str
         f = [x * y for x, y in zip(e, c)]
         f[0][0] = d[0][-1]
 
-    once = together if row == "columns" else one_by_one
+    def into(a, b, c, d, e, f):
+        np.add(np.multiply(a, 2, out=c), b, out=c)
+        np.sqrt(c, out=d)
+        np.subtract(d, a, out=e)
+        np.multiply(e, c, out=f)
+        f[0] = d[-1]
+
+    there = {}      # by length: what `into` writes to
+
+    def without_allocation(inputs):
+        for a, b in inputs:
+            if len(a) not in there:
+                there[len(a)] = [np.empty_like(a) for _ in range(4)]
+            into(a, b, *there[len(a)])
+
+    once = without_allocation if side == FLOOR else together if row == "columns" else one_by_one
 
     def laps(inputs, seconds):
         """Nanoseconds a pass, the median of the fastest third, since others disturb; faults a pass, the mean of all."""
@@ -175,9 +192,9 @@ def run(options) -> dict:
         shim = build_shim(Path(folder)) if library else ""
         for number in range(options.rounds):
             for row in options.rows:
-                rss = row == RSS_ROW and number < options.rss_rounds
                 for i in range(len(sides)):
                     side = sides[(i + number) % len(sides)]
+                    rss = row == RSS_ROW and number < options.rss_rounds and side != FLOOR
                     runs[row][side].append(child(side, row, options, rss, shim, library))
     return {"rounds": options.rounds, "bars": BARS, "clock": "cpu" if options.cpu_time else "wall",
             "rows": {row: figures(one) for row, one in runs.items()}}
@@ -188,10 +205,12 @@ def figures(by_side) -> dict:
     for side, found in by_side.items():
         row = {"ns": statistics.median(one["ns"] for one in found),
                "faults": statistics.median(one["faults"] for one in found)}
-        if side in BARS:
+        if side != "pyalloc":
             ratios = [ours["ns"] / peer["ns"] for ours, peer in zip(by_side["pyalloc"], found)]
             low, median, high = quartiles(ratios)
-            row.update(ratio=median, q1=low, q3=high, bar=BARS[side], met=median <= BARS[side])
+            row.update(ratio=median, q1=low, q3=high)
+        if side in BARS:
+            row.update(bar=BARS[side], met=median <= BARS[side])
         watched = [one for one in found if "after_bytes" in one]
         if watched:
             row["rss"] = {name: statistics.median(one[name] for one in watched)
@@ -212,13 +231,14 @@ def print_report(report) -> None:
     print(f"{'ratio':>6}  {'q1-q3':13} {'bar':>5}  {'ours us':>9} {'peer us':>9}  {'faults a pass':>15}  pair")
     for name, rows in report["rows"].items():
         ours = rows["pyalloc"]
-        for side in BARS:
-            if side not in rows:
+        for side in SIDES:
+            if side not in rows or side == "pyalloc":
                 continue
             row = rows[side]
             spread, counts = f"{row['q1']:.3f}-{row['q3']:.3f}", f"{ours['faults']:.2f} / {row['faults']:.2f}"
-            print(f"{row['ratio']:6.3f}  {spread:13} {row['bar']:5}  {ours['ns'] / 1e3:9.1f} {row['ns'] / 1e3:9.1f}  "
-                  f"{counts:>15}  pyalloc / {side}, {name}{'' if row['met'] else '   NOT MET'}")
+            print(f"{row['ratio']:6.3f}  {spread:13} {row.get('bar', '-'):>5}  "
+                  f"{ours['ns'] / 1e3:9.1f} {row['ns'] / 1e3:9.1f}  "
+                  f"{counts:>15}  pyalloc / {side}, {name}{'' if row.get('met', True) else '   NOT MET'}")
     for side, row in report["rows"].get(RSS_ROW, {}).items():
         if "rss" in row:
             rss = row["rss"]

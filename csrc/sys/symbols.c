@@ -56,16 +56,21 @@ typedef struct range_search {
 static int look_for_range(struct dl_phdr_info *info, size_t size, void *argument)
 {
     range_search *search = argument;
+    pa_code_range all = {UINTPTR_MAX, 0};
+    bool wanted = false;
     (void)size;
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+    for (size_t i = 0; i < info->dlpi_phnum; i++) { /* code may be in several mappings, ours is */
         const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        uintptr_t begin = info->dlpi_addr + part->p_vaddr;
-        if (part->p_type == PT_LOAD && search->wanted >= begin && search->wanted - begin < part->p_memsz) {
-            search->found = (pa_code_range){begin, begin + part->p_memsz};
-            return 1;
-        }
+        if (part->p_type != PT_LOAD || !(part->p_flags & PF_X))
+            continue;
+        pa_code_range one = {info->dlpi_addr + part->p_vaddr, info->dlpi_addr + part->p_vaddr + part->p_memsz};
+        wanted |= pa_code_range_has(&one, search->wanted);
+        all.begin = one.begin < all.begin ? one.begin : all.begin;
+        all.end = one.end > all.end ? one.end : all.end;
     }
-    return 0;
+    if (wanted)
+        search->found = all;
+    return wanted;
 }
 
 pa_code_range pa_module_range(const void *function)

@@ -27,6 +27,8 @@ def test_figures():
         assert ours["ns"] > 0 and default["faults"] > 100
         assert ours["faults"] < 0.05 * default["faults"]
         assert default["ratio"] == pytest.approx(ours["ns"] / default["ns"])
+        floor = row["no allocation"]
+        assert floor["faults"] < 0.05 * default["faults"] and floor["ratio"] > 0.5 and "bar" not in floor
         if "mimalloc" in row:       # the library need not be there
             assert row["mimalloc"]["ratio"] > 0 and row["mimalloc"]["faults"] < 0.05 * default["faults"]
     rss = report["rows"]["columns"]["pyalloc"]["rss"]

@@ -89,4 +89,4 @@ def test_oracle_soak(built, seed):
 def test_every_program_has_a_test():
     assert set(PROGRAMS.names()) == {
         "mutator", "oracle", "litmus", "attach", "inline", "weak", "stopall", "oom", "misuse", "poison", "trace",
-        "moves", "near", "tail", "tracing", "profile"}
+        "moves", "near", "slices", "tail", "tracing", "profile"}
