@@ -50,13 +50,15 @@ static void discount_hollow(pa_decay *d, uint64_t hollow_bytes)
 }
 
 /* Growth takes pages without backing too; only what was let go in the last windows was let go too early. Twice that
- * stays, so that the next step aside finds pages, but at most half the peak; half as much at each look once the heap is
- * no longer turned over. */
+ * stays, so that the next step aside finds pages, but at most half the peak, and only while the heap is turned over: half
+ * the peak taken between two looks. Else it is halved at each look. */
 static void learn(pa_decay *d, const pa_decay_view *v, uint64_t peak)
 {
-    uint64_t missed = min(v->taken_unbacked, d->released_bytes + d->previous_released_bytes);
-    if (missed == 0 && v->taken < peak / 4)
+    if (v->taken < peak / 2) {
         d->missed_bytes /= 2;
+        return;
+    }
+    uint64_t missed = min(v->taken_unbacked, d->released_bytes + d->previous_released_bytes);
     d->missed_bytes = min(d->missed_bytes + 2 * missed, peak / 2);
 }
 
@@ -128,9 +130,14 @@ void pa_decay_tick(pa_heap *h, uint64_t now_ns)
     else if (first) /* there is nothing yet, and the code that looks is 20 KiB that a short program need not have */
         next = now_ns + interval_ns;
     if (!atomic_compare_exchange_strong_explicit(&d->next_ns, &due, next, memory_order_relaxed,
-                                                 memory_order_relaxed) ||
-        first)
+                                                 memory_order_relaxed))
         return;
+    if (first) {
+        pa_lock_acquire(&d->lock);
+        d->window_ns = now_ns; /* what is in use from now on counts as a peak until two windows are over */
+        pa_lock_release(&d->lock);
+        return;
+    }
     if (interval_ns == 0 || atomic_load_explicit(&d->background, memory_order_relaxed)) {
         atomic_fetch_add_explicit(&d->round, 1, memory_order_relaxed);
         return;
