@@ -50,8 +50,8 @@ static void discount_hollow(pa_decay *d, uint64_t hollow_bytes)
 }
 
 /* Growth takes pages without backing too; only what was let go in the last windows was let go too early. Twice that
- * stays, so that the next step aside finds pages, but at most half the peak, and only while the heap is turned over: half
- * the peak taken between two looks. Else it is halved at each look. */
+ * stays, so that the next step aside finds pages, but at most half the peak, and only while the heap is turned over:
+ * half the peak taken between two looks. Else it is halved at each look. */
 static void learn(pa_decay *d, const pa_decay_view *v, uint64_t peak)
 {
     if (v->taken < peak / 2) {
