@@ -5,6 +5,10 @@
  * gave its processor up of its own accord (ru_nvcsw), or else what the hypervisor took. The books are read every
  * ANCHOR_LOOK_EVERY operations, 2 us each, and after a long one, so the parts of a long operation include at most that
  * many ordinary ones before it.
+ *
+ * A look belongs to the operation that follows. To read a thread's processor time brings its books up to date, which is
+ * when the kernel finds that its slice is over: at the end of that system call it waits for its next turn, and were
+ * looks not timed, most waiting would be between operations and in no figure.
  */
 #ifndef PA_BENCH_DELAY_H
 #define PA_BENCH_DELAY_H
@@ -30,20 +34,22 @@ typedef struct anchor_delays {
     anchor_parts own;           /* its parts */
 } anchor_delays;
 
+/* The processor's clock last: what is waited for at the end of its call is to be found by the next reading. */
 static inline anchor_parts anchor_books(const anchor_delays *d)
 {
     char text[64];
     unsigned long long waited = 0;
     struct timespec cpu;
     struct rusage usage;
-    getrusage(RUSAGE_THREAD, &usage);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    uint64_t wall_ns = anchor_now_ns();
     ssize_t length = d->fd < 0 ? -1 : pread(d->fd, text, sizeof text - 1, 0);
     if (length > 0) {
         text[length] = 0;
         sscanf(text, "%*u %llu", &waited);
     }
-    return (anchor_parts){anchor_now_ns(), (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec, waited,
+    getrusage(RUSAGE_THREAD, &usage);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    return (anchor_parts){wall_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec, waited,
                           (uint64_t)usage.ru_nvcsw};
 }
 
@@ -80,17 +86,16 @@ static inline anchor_parts anchor_between(const anchor_parts *from, const anchor
     return p;
 }
 
-/* After each operation. Returns when the next one begins: now_ns, or after the look. */
-static inline uint64_t anchor_delays_look(anchor_delays *d, uint64_t op_ns, uint64_t now_ns)
+/* After each operation. */
+static inline void anchor_delays_look(anchor_delays *d, uint64_t op_ns)
 {
     if (op_ns < ANCHOR_LONG_NS && --d->until_look)
-        return now_ns;
+        return;
     anchor_parts now = anchor_books(d);
     if (op_ns >= ANCHOR_LONG_NS)
         anchor_delays_add(d, op_ns, anchor_between(&d->last, &now));
     d->last = now;
     d->until_look = ANCHOR_LOOK_EVERY;
-    return anchor_now_ns();
 }
 
 static inline void anchor_delays_end(anchor_delays *d)

@@ -41,7 +41,7 @@ static void *spin(void *argument)
         before = now;
         now = anchor_now_ns();
         anchor_record(&s->latency, now - before);
-        now = anchor_delays_look(&s->delays, now - before, now);
+        anchor_delays_look(&s->delays, now - before);
     } while (now < s->deadline_ns);
     anchor_delays_end(&s->delays);
     return NULL;

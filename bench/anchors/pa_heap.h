@@ -145,7 +145,7 @@ static inline void *pa_heap_mutate(void *argument)
         now = anchor_now_ns();
         anchor_record(&forest->latency, now - before);
         if (forest->explained)
-            now = anchor_delays_look(&forest->delays, now - before, now);
+            anchor_delays_look(&forest->delays, now - before);
         if (forest->ending && atomic_load_explicit(forest->ending, memory_order_relaxed))
             break;
     } while (now < forest->deadline_ns);

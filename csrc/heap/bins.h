@@ -19,8 +19,8 @@ void pa_bins_drain_locked(pa_mcache *c, int32_t keep_pages);
 pa_span *pa_bins_empty_locked(pa_mcache *c, int32_t keep_pages);
 /* c asks for a span, whatever it finds: threads that do so keep more. */
 void pa_bins_want_locked(pa_mcache *c);
-/* Keeps or frees a large span. The one freed last is kept even if it is larger than the cap: the likeliest to be wanted
- * again. */
+/* Keeps or frees a large span. The one freed last is kept even if it is larger than the cap, the likeliest to be wanted
+ * again, unless the thread never asked for one. */
 void pa_bins_put_locked(pa_mcache *c, pa_span *s);
 /* The same for an empty span of a small class. */
 void pa_bins_put_empty_locked(pa_mcache *c, pa_span *s);

@@ -27,8 +27,8 @@ PA_INLINE bool pa_span_has_out(const pa_span *s)
     return (s->aside | s->hollow) != 0;
 }
 
-/* Takes the free blocks off the list that touch a page of nothing but free blocks. Returns about how
- * many cache misses that cost.
+/* Takes the free blocks off the list that touch a page of nothing but free blocks. Returns about how many
+ * cache misses that cost.
  * keep_head: the first block of the list stays, and `free` is not written: blocks may be put in front of it meanwhile,
  * with release (api/malloc.c). */
 uint32_t pa_span_set_aside(pa_span *s, bool keep_head);

@@ -39,7 +39,8 @@ typedef struct pa_pagealloc {
     pa_scavindex scavindex;
     pa_addrranges grown;                   /* the chunks that may be read */
     pa_addrrange *many_ranges;             /* where they lie if they are more */
-    pa_addrrange few[PA_PAGEALLOC_FEW];    /* its first ranges lie here, so that most heaps need no page for them */
+    pa_addrrange few[PA_PAGEALLOC_FEW];    /* its first ranges lie here, so that most heaps need no page for them; so
+                                              this is not to be copied or moved once it is initialised */
     bool flat;                             /* few chunks, in a row: only the leaf level is kept */
     pa_page_hooks hooks;
     void *reservation;

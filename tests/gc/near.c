@@ -4,9 +4,12 @@
  *
  * Complete trees whose nodes stand in the heap as they come, the other way round, in disorder over a few lines, or
  * anywhere; slots hold interior pointers, and in every second graph those that the tree leaves free lead to
- * neighbours, many at a time, so that there are more to follow than a marker notes down.  After a collection every
- * node must be there, after the next one without roots none.  exact=1: the bytes that were marked are those of the
- * nodes, to the byte; two markers that meet at an object may both count it, so this is for the serial collector.
+ * neighbours, many at a time.  After a collection every node must be there, after the next one without roots none.
+ * exact=1: the bytes that were marked are those of the nodes, to the byte; two markers that meet at an object may both
+ * count it, so this is for the serial collector.
+ *
+ * Last come lists of pairs of 16 bytes whose first halves are leaves of the same span: a marker follows the list to the
+ * span's end and leaves 256 leaves behind, twice as many as it notes down, each with no other way to it.
  */
 #include "base/sizeclass.h"
 #include "gc_test.h"
@@ -108,6 +111,43 @@ static void one_graph(int order, uint32_t nodes, size_t fan_out, bool dense, boo
     managed_heap_must_be_empty();
 }
 
+typedef struct pair {
+    struct pair *first, *rest; /* a leaf's: itself, NULL */
+} pair;
+
+static void one_list(uint32_t pairs)
+{
+    const pa_type *type = pa_type_new(sizeof(pair), (size_t[]){offsetof(pair, first), offsetof(pair, rest)}, 2);
+    REQUIRE(type);
+    void *slots[2];
+    pa_frame frame;
+    enter();
+    pa_frame_push(&frame, slots, 2);
+    for (uint32_t i = 0; i < pairs; i++) {
+        slots[1] = must(pa_new_inline(type));
+        pa_store((void **)&((pair *)slots[1])->first, slots[1]);
+        pair *p = must(pa_new_inline(type));
+        pa_store_inline((void **)&p->first, slots[1]);
+        pa_store_inline((void **)&p->rest, slots[0]);
+        slots[0] = p;
+    }
+    pa_store(&root[0], slots[0]);
+    pa_frame_pop(&frame);
+    pa_leave();
+    pa_gc();
+    pa_gc();
+    enter();
+    for (uint32_t i = 0; i < 2 * pairs; i++) /* what was taken for garbage is handed out again */
+        must(pa_new_inline(type));
+    uint32_t found = 0;
+    for (const pair *p = root[0]; p; p = p->rest, found++)
+        REQUIRE(p->first && p->first->first == p->first && p->first->rest == NULL, "pair %u lost its leaf", found);
+    REQUIRE(found == pairs, "%u pairs of %u", found, pairs);
+    pa_store(&root[0], NULL);
+    pa_leave();
+    managed_heap_must_be_empty();
+}
+
 int main(int argc, char **argv)
 {
     long nodes = option(argc, argv, "nodes", 6000);
@@ -123,7 +163,8 @@ int main(int argc, char **argv)
             one_graph(order, (uint32_t)nodes, fan_outs[f], false, exact);
             one_graph(order, (uint32_t)nodes, fan_outs[f], true, exact);
         }
+    one_list((uint32_t)nodes);
     REQUIRE(pa_roots_remove(root) == 0);
-    printf("near: %d graphs\n", graphs);
+    printf("near: %d graphs, a list\n", graphs);
     return 0;
 }
