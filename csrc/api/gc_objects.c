@@ -104,21 +104,14 @@ static bool is_slot(void **slot)
     return (pa_object_resolve((uintptr_t)slot, &o) && o.kind == PA_KIND_SCAN) || pa_roots_has_slot((uintptr_t)slot);
 }
 
-static PA_NOINLINE void store_marking(void **slot, void *value)
-{
-    pa_barrier_store(pa_current_mcache->gc, __atomic_load_n(slot, __ATOMIC_RELAXED), value);
-    __atomic_store_n(slot, value, __ATOMIC_RELEASE);
-}
-
 PA_EXPORT void pa_store(void **slot, void *value)
 {
-    const pa_gcproc *g = self_inside();
+    pa_gcproc *g = self_inside();
     PA_INVARIANT(is_slot(slot)); /* pa_store into what no root leads to */
     PA_YIELD(GC_STORE);
-    if (PA_UNLIKELY(g->marking))
-        store_marking(slot, value);
-    else
-        __atomic_store_n(slot, value, __ATOMIC_RELEASE);
+    if (g->marking)
+        pa_barrier_store(g, __atomic_load_n(slot, __ATOMIC_RELAXED), value);
+    __atomic_store_n(slot, value, __ATOMIC_RELEASE);
 }
 
 static PA_NOINLINE void shade_range(pa_gcproc *g, void **to, void *const *from, size_t count)

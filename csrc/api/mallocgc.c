@@ -22,7 +22,7 @@
 #include "heap/managed.h"
 #include "include/pyalloc.h"
 
-enum { ZERO_PIECE_BYTES = 256 * 1024, ZERO_AHEAD_BYTES = 2048 };
+enum { ZERO_PIECE_BYTES = 256 * 1024, ZERO_AHEAD_BYTES = 2048, FRESH_BYTES = 4096 };
 
 static void *out_of_memory(void)
 {
@@ -117,6 +117,10 @@ static pa_span *refill(pa_proc *p, unsigned kind, unsigned size_class)
     pa_lock_release(&p->cache.slow);
     if (s)
         __atomic_store_n(&g->alloc[kind - 1][size_class], s, __ATOMIC_RELEASE);
+    if (s && g->marking && s->alloc_count == 0) {
+        g->black_base = s->base;
+        g->black_bytes = pa_span_bytes(s);
+    }
     if (PA_UNLIKELY(pa_racy_load(&h->specials.news)))
         pa_gc_wake_for_cleanups();
     if (s && !s->needs_zero && !g->trying && pa_gcside_is_advised(s->base))
@@ -140,14 +144,24 @@ PA_INLINE pa_managed_sampler *sampler_of(pa_proc *p)
     return PA_UNLIKELY(pa_racy_load(&p->cache.sampling)) ? pa_sampling_managed(&p->cache) : p->cache.managed_sampler;
 }
 
-/* The next window of s, zeroed: then the fast paths need not ask whether it is. A heap profile's next sample is the
+/* How many slots a window of about nbytes has. */
+PA_INLINE unsigned slots_in(size_t nbytes, size_t slot_bytes)
+{
+    return slot_bytes < nbytes ? (unsigned)(nbytes / slot_bytes) : 1;
+}
+
+/* The next window of s, zeroed: then the fast paths need not ask whether it is. Where the memory is fresh, its pages are
+ * written to while marking: the barrier reads a slot before the store, and a page that is read first faults twice, the
+ * second time with an interrupt to every processor that may have seen it empty. A heap profile's next sample is the
  * first slot of a window, which the caller hands out. */
 static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
 {
     size_t slot_bytes = pa_class_object_bytes[s->size_class];
     unsigned most = 64;
     if (s->needs_zero)
-        most = slot_bytes < ZERO_AHEAD_BYTES ? ZERO_AHEAD_BYTES / (unsigned)slot_bytes : 1;
+        most = slots_in(ZERO_AHEAD_BYTES, slot_bytes);
+    else if (p->cache.gc->marking)
+        most = slots_in(FRESH_BYTES, slot_bytes);
     pa_managed_sampler *m = sampler_of(p);
     bool sampled = false;
     if (PA_UNLIKELY(m != NULL)) {
@@ -165,6 +179,8 @@ static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
         PA_UNPOISON(s->bump, nbytes);
         memset((void *)s->bump, 0, nbytes);
         PA_POISON(s->bump, nbytes);
+    } else if (p->cache.gc->marking) {
+        touch(s->bump, pa_span_window_slots(s) * slot_bytes);
     }
     if (PA_UNLIKELY(sampled))
         pa_sample_object(p, m, s, (uint32_t)((s->bump - s->base) / slot_bytes));

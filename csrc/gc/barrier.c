@@ -2,6 +2,8 @@
  *
  * Owns each P's barrier buffer (its thread only, or who stopped it).  A shaded pointer goes into the buffer; a full
  * buffer is looked through at once (world/gcproc.c): what is marked already is dropped, the rest becomes mark work.
+ * Most pointers that a program stores while it builds something are to what it allocated just now, black: those of
+ * the span it allocates from do not get that far, if the span was empty when marking had begun (black_base).
  *
  * Hybrid (Clements and Hudson, Go proposal 17503): the old value is shaded so that nothing reachable when marking
  * began can be hidden by being moved into a scanned frame (Yuasa), the new one so that nothing only a
@@ -11,22 +13,6 @@
 #include "gc/barrier.h"
 
 #include "gc/mark.h"
-
-void pa_barrier_shade(pa_gcproc *gc, void *value)
-{
-    if (!value)
-        return;
-    if (PA_UNLIKELY(gc->barrier_count == PA_BARRIER_ENTRIES))
-        pa_gcproc_flush_barrier(gc);
-    gc->barrier[gc->barrier_count++] = (uintptr_t)value;
-}
-
-void pa_barrier_store(pa_gcproc *gc, void *old_value, void *new_value)
-{
-    if (gc->marking == PA_MARKING_HYBRID)
-        pa_barrier_shade(gc, old_value);
-    pa_barrier_shade(gc, new_value);
-}
 
 void pa_barrier_mark_new(uintptr_t obj)
 {

@@ -96,6 +96,7 @@ static void begin_marking_on(pa_proc *p, void *marking)
         }
     g->frames_unscanned = true;
     g->assist_debt_bytes = 0;
+    g->black_bytes = 0;
     if (g->tiny)
         pa_gcwork_put(&g->work, g->tiny);
     pa_gcproc_flush_work(p);

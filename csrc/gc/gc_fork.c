@@ -60,6 +60,7 @@ static void forget_grey(pa_proc *p, void *unused)
     p->cache.gc->assist_debt_bytes = 0;
     p->cache.gc->frames_unscanned = false;
     p->cache.gc->barrier_count = 0;
+    p->cache.gc->black_bytes = 0;
     pa_gcwork_flush(&p->cache.gc->work);
 }
 

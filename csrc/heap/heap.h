@@ -21,6 +21,8 @@ typedef struct PA_ALIGNED(64) pa_mcentral {
     pa_spanlist nonempty;   /* spans with free elements, unowned */
     pa_spanlist empty;      /* managed spans without: the sweeper must find them */
     uint32_t nonempty_count; /* written under lock; read racily to skip an empty list */
+    uint32_t unswept_gen;   /* the sweep that `unswept` belongs to, by the heap's sweepgen */
+    pa_span *unswept;       /* the first of `empty` that this sweep's refills have not looked at */
 } pa_mcentral;
 
 /* Weak handles and cleanups; see heap/special.h. All under lock; news is also read racily. */

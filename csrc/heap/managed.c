@@ -195,6 +195,8 @@ static void unlist_locked(pa_mcentral *m, pa_span *s)
         pa_spanlist_remove(&m->nonempty, s);
         pa_owner_add(&m->nonempty_count, -1);
     } else if (s->listed == PA_ON_EMPTY) {
+        if (m->unswept == s)
+            m->unswept = s->next;
         pa_spanlist_remove(&m->empty, s);
     }
     pa_owner_set(&s->listed, PA_UNLISTED);
@@ -260,17 +262,22 @@ static pa_span *take_nonempty_locked(pa_mcentral *m, uint32_t sweepgen, bool *cl
     return NULL;
 }
 
-/* First `empty` span that we can claim; those that were swept in place meanwhile go to the end. */
+/* First `empty` span that we can claim. A sweep looks at each once: most of the others were swept in place, and stay
+ * where they are. What is pushed to the end meanwhile is swept. */
 static pa_span *take_unswept_locked(pa_mcentral *m, uint32_t sweepgen, bool *claimed)
 {
-    for (int tries = SWEEP_TRIES; tries > 0 && m->empty.first; tries--) {
-        pa_span *s = m->empty.first;
+    if (m->unswept_gen != sweepgen) {
+        m->unswept_gen = sweepgen;
+        m->unswept = m->empty.first;
+    }
+    for (int tries = SWEEP_TRIES; tries > 0 && m->unswept; tries--) {
+        pa_span *s = m->unswept;
+        m->unswept = s->next;
         *claimed = pa_managed_claim_sweep(s, sweepgen);
-        unlist_locked(m, s);
-        if (*claimed)
+        if (*claimed) {
+            unlist_locked(m, s);
             return s;
-        pa_spanlist_push_back(&m->empty, s);
-        pa_owner_set(&s->listed, PA_ON_EMPTY);
+        }
     }
     return NULL;
 }

@@ -47,6 +47,7 @@ bool pa_gcproc_flush_work(pa_proc *p)
 
 void pa_gcproc_flush_spans(pa_proc *p)
 {
+    p->cache.gc->black_bytes = 0;
     for (unsigned k = 0; k < PA_MANAGED_KINDS; k++)
         for (unsigned c = 1; c < PA_SIZE_CLASSES; c++) {
             pa_span *s = p->cache.gc->alloc[k][c];

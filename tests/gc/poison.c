@@ -139,6 +139,7 @@ static void allowed(void)
         pa_frame_pop(&frame);
         pa_leave();
     }
+    pa_gc(); /* and whatever cycle was under way */
     check_heap();
 }
 
