@@ -27,6 +27,22 @@ static void step_move(void)
     clear_holder(a);
 }
 
+/* The same with objects from a span that was empty when marking had begun, in the cycles that follow: the barrier
+ * need not shade them in the first of those, and has to in all others. */
+static void step_built(void)
+{
+    enum { OFTEN = 5000, A_SPAN_AND_MORE = 2000 };
+    static unsigned steps;
+    if (steps++ % OFTEN == 0) {
+        for (int i = 0; i < A_SPAN_AND_MORE; i++)
+            new_node(victim_type, take_id());
+        for (size_t i = 0; i < HOLDERS; i++)
+            if (expected[i])
+                fill(i);
+    }
+    step_move();
+}
+
 /* Out of the heap into a frame that may have been scanned, deleted behind it, and back much later. */
 static void step_delete(void)
 {
@@ -489,6 +505,7 @@ typedef struct litmus {
 
 static const litmus cases[] = {
     {"move", fill_half, step_move, NULL},
+    {"built", fill_half, step_built, NULL},
     {"delete", fill_half, step_delete, NULL},
     {"store_into_black", fill_half, step_store_into_black, NULL},
     {"copy", fill_array, step_copy, NULL},
