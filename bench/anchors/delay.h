@@ -4,7 +4,9 @@
  * while the thread could run (the second number of /proc/thread-self/schedstat), and the rest is sleep, if the thread
  * gave its processor up of its own accord (ru_nvcsw), or else what the hypervisor took. The books are read every
  * ANCHOR_LOOK_EVERY operations, 2 us each, and after a long one, so the parts of a long operation include at most that
- * many ordinary ones before it.
+ * many ordinary ones before it. A short sleep in one of those would make a sleep of a long theft: where the machine's
+ * own count of stolen time (/proc/stat, in steps of 10 ms, read every ANCHOR_STEAL_NS and after what seems a long
+ * sleep) grew by as much, it was a theft.
  *
  * A look belongs to the operation that follows. To read a thread's processor time brings its books up to date, which is
  * when the kernel finds that its slice is over: at the end of that system call it waits for its next turn, and were
@@ -18,7 +20,7 @@
 
 #include "anchor.h"
 
-enum { ANCHOR_LOOK_EVERY = 64, ANCHOR_LONG_NS = 1000000 };
+enum { ANCHOR_LOOK_EVERY = 64, ANCHOR_LONG_NS = 1000000, ANCHOR_STEAL_NS = 100000000, ANCHOR_TICK_NS = 10000000 };
 
 typedef struct anchor_parts {
     uint64_t wall_ns, cpu_ns, waited_ns, stolen_ns;
@@ -32,7 +34,24 @@ typedef struct anchor_delays {
     anchor_parts sum, longest;
     uint64_t own_max_ns;        /* the longest but for waiting and what was stolen */
     anchor_parts own;           /* its parts */
+    uint64_t stolen_ticks, stolen_read_ns; /* of the whole machine, and when that was read */
 } anchor_delays;
+
+/* Time that the hypervisor took from all processors, in ticks of 10 ms (USER_HZ). */
+static inline uint64_t anchor_stolen_ticks(void)
+{
+    char text[256];
+    unsigned long long stolen = 0;
+    int fd = open("/proc/stat", O_RDONLY);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (length > 0) {
+        text[length] = 0;
+        sscanf(text, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &stolen);
+    }
+    if (fd >= 0)
+        close(fd);
+    return stolen;
+}
 
 /* The processor's clock last: what is waited for at the end of its call is to be found by the next reading. */
 static inline anchor_parts anchor_books(const anchor_delays *d)
@@ -57,7 +76,9 @@ static inline anchor_parts anchor_books(const anchor_delays *d)
 static inline void anchor_delays_begin(anchor_delays *d)
 {
     *d = (anchor_delays){.fd = open("/proc/thread-self/schedstat", O_RDONLY), .until_look = ANCHOR_LOOK_EVERY};
+    d->stolen_ticks = anchor_stolen_ticks();
     d->last = anchor_books(d);
+    d->stolen_read_ns = d->last.wall_ns;
 }
 
 static inline void anchor_delays_add(anchor_delays *d, uint64_t op_ns, anchor_parts parts)
@@ -86,14 +107,31 @@ static inline anchor_parts anchor_between(const anchor_parts *from, const anchor
     return p;
 }
 
+/* Did the hypervisor take that much meanwhile, give or take a tick? */
+static inline bool anchor_was_stolen(anchor_delays *d, uint64_t rest_ns)
+{
+    uint64_t before = d->stolen_ticks;
+    d->stolen_ticks = anchor_stolen_ticks();
+    return (d->stolen_ticks - before + 1) * ANCHOR_TICK_NS >= rest_ns && d->stolen_ticks > before;
+}
+
 /* After each operation. */
 static inline void anchor_delays_look(anchor_delays *d, uint64_t op_ns)
 {
     if (op_ns < ANCHOR_LONG_NS && --d->until_look)
         return;
     anchor_parts now = anchor_books(d);
-    if (op_ns >= ANCHOR_LONG_NS)
-        anchor_delays_add(d, op_ns, anchor_between(&d->last, &now));
+    if (op_ns >= ANCHOR_LONG_NS) {
+        anchor_parts parts = anchor_between(&d->last, &now);
+        uint64_t known_ns = parts.cpu_ns + parts.waited_ns + parts.stolen_ns;
+        if (op_ns > known_ns + ANCHOR_TICK_NS / 2 && anchor_was_stolen(d, op_ns - known_ns))
+            parts.stolen_ns += op_ns - known_ns;
+        anchor_delays_add(d, op_ns, parts);
+        now = anchor_books(d);
+    } else if (now.wall_ns - d->stolen_read_ns > ANCHOR_STEAL_NS) {
+        d->stolen_ticks = anchor_stolen_ticks();
+        d->stolen_read_ns = now.wall_ns;
+    }
     d->last = now;
     d->until_look = ANCHOR_LOOK_EVERY;
 }
