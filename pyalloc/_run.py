@@ -91,6 +91,7 @@ def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_
         env["PYALLOC_MEMLIMIT"] = "off" if nbytes == NO_LIMIT else str(nbytes)
     if python_objects:
         env["PYTHONMALLOC"] = "malloc"
+        env["PYALLOC_HUGE_PAGES"] = env.get("PYALLOC_HUGE_PAGES") or "1"
     if stats_at_exit:
         env["PYALLOC_STATS_AT_EXIT"] = "1"
     if live:

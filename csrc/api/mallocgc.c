@@ -150,10 +150,10 @@ PA_INLINE unsigned slots_in(size_t nbytes, size_t slot_bytes)
     return slot_bytes < nbytes ? (unsigned)(nbytes / slot_bytes) : 1;
 }
 
-/* The next window of s, zeroed: then the fast paths need not ask whether it is. Where the memory is fresh, its pages are
- * written to while marking: the barrier reads a slot before the store, and a page that is read first faults twice, the
- * second time with an interrupt to every processor that may have seen it empty. A heap profile's next sample is the
- * first slot of a window, which the caller hands out. */
+/* The next window of s, zeroed: then the fast paths need not ask whether it is. Where the memory is fresh, its pages
+ * are written to while marking: the barrier reads a slot before the store, and a page that is read first faults twice,
+ * the second time with an interrupt to every processor that may have seen it empty. A heap profile's next sample is
+ * the first slot of a window, which the caller hands out. */
 static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
 {
     size_t slot_bytes = pa_class_object_bytes[s->size_class];

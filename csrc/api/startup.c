@@ -18,6 +18,7 @@
 #include "base/lockstat.h"
 #include "base/options.h"
 #include "gc/scavenge.h"
+#include "heap/gcside.h"
 #include "include/pyalloc.h"
 #include "sys/clock.h"
 #include "world/proc.h"
@@ -65,6 +66,8 @@ static __attribute__((constructor)) void start(void)
         open_report();
     if (pa_the_options.memlimit != PA_OFF_BYTES)
         pa_limit_set(&pa_the_heap, (uint64_t)pa_the_options.memlimit);
+    if (pa_the_options.huge_pages && pa_the_heap.arenas) /* the loader has allocated */
+        pa_gcside_advise_explicit(&pa_the_heap, pa_the_heap.arenas->base, pa_the_heap.arena_count << PA_ARENA_SHIFT);
     if (pa_the_options.background)
         pa_scavenge_enable();
     pa_trace_at_start();

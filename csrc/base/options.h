@@ -21,6 +21,8 @@
       "write a summary of the heap to stderr when the process exits")                                        \
     X(decay_ms, "PYALLOC_DECAY_MS", MS, 500, "500", "",                                                      \
       "least time between two releases of idle memory from slow paths, in ms; 0 turns them off")             \
+    X(huge_pages, "PYALLOC_HUGE_PAGES", BOOL, 0, "0", "",                                                    \
+      "1: ask for transparent huge pages in the whole heap; 0: only for large managed heaps and arrays")     \
     X(gogc, "PYALLOC_GOGC", PERCENT, 100, "100", "GOGC",                                                     \
       "growth of the managed heap that starts a collection, in percent of what is live, or off")             \
     X(memlimit, "PYALLOC_MEMLIMIT", BYTES, INT64_MAX, "off", "GOMEMLIMIT",                                   \

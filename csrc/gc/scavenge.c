@@ -138,6 +138,7 @@ static void *scavenger(void *argument)
             stuck = false;
             pa_lock_acquire(&h->decay.lock); /* keeps fork out */
             pa_release_headers(h);
+            pa_release_tails(h);
             pa_lock_release(&h->decay.lock);
             pa_thread_wait(&the.word, seen, -1);
             continue;

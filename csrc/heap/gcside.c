@@ -96,6 +96,22 @@ void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes)
         pa_gcside_advise(base, nbytes, 0);
 }
 
+void pa_gcside_forbid_huge(uintptr_t base, size_t nbytes)
+{
+    uintptr_t end = pa_round_up(base + nbytes, PA_HUGE_PAGE_BYTES);
+    for (uintptr_t at = pa_round_down(base, PA_HUGE_PAGE_BYTES), from = at; at <= end; at += PA_HUGE_PAGE_BYTES) {
+        pa_gcside *side = at < end && pa_gcside_is_advised(at) ? pa_gcside_of(at) : NULL;
+        uint32_t bit = (uint32_t)1 << (at & (PA_ARENA_BYTES - 1)) / PA_HUGE_PAGE_BYTES;
+        if (side && !(atomic_load_explicit(&side->forbidden, memory_order_relaxed) & bit)) {
+            atomic_fetch_or_explicit(&side->forbidden, bit, memory_order_relaxed);
+            continue; /* those in a row at once */
+        }
+        if (from < at)
+            pa_vm_huge((void *)from, at - from, false);
+        from = at + PA_HUGE_PAGE_BYTES;
+    }
+}
+
 static void release_words(uint64_t *array, size_t words_per_page, size_t first_page, size_t npages)
 {
     pa_vm_release_inside(&array[first_page * words_per_page], npages * words_per_page * sizeof *array);

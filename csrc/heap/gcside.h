@@ -32,6 +32,8 @@ enum {
     PA_INFO_KIND_SHIFT = 7,
     PA_INFO_OFFSET_SHIFT = 9,
 };
+#define PA_HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
+_Static_assert(PA_ARENA_BYTES / PA_HUGE_PAGE_BYTES == 32, "a bit each in pa_gcside.forbidden");
 /* The distance has 23 bits: managed objects end at 64 GiB. */
 #define PA_MANAGED_MAX_PAGES ((size_t)1 << 23)
 
@@ -64,6 +66,10 @@ typedef struct pa_gcside {
     /* The kernel was told to use huge pages in the arena. Set by who formats its first managed span, or on request
      * of a large block's owner; read by who releases; relaxed: seen too late, one release leaves a huge page behind. */
     _Atomic bool advised;
+    /* And then to use small ones again: a bit a huge page. Set by who releases memory there, before that; relaxed. */
+    _Atomic uint32_t forbidden;
+    /* And then the end of it was given back (pa_release_tails); relaxed. */
+    _Atomic uint32_t trimmed;
 } pa_gcside;
 
 /* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. mheap's lock. */
@@ -75,6 +81,10 @@ bool pa_gcside_is_advised(uintptr_t addr);
 /* The same for blocks that are not managed, in the first arena too: makes the side tables that the mark is kept in.
  * Best effort. Takes mheap's lock the first time. */
 void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes);
+
+/* In an advised arena: huge pages that [base, base + nbytes) touches become small ones when next they are filled. For
+ * who is about to release memory inside them: between the two, the kernel might fill the hole. No lock. */
+void pa_gcside_forbid_huge(uintptr_t base, size_t nbytes);
 
 /* Gives the OS what side tables hold of the pages [base, base + npages) of one arena, in whole OS pages: it reads
  * as zero then, "nothing managed". Precondition: the caller has taken them out of the page allocator. */

@@ -15,7 +15,7 @@
  * the link of its own block and `free`, never a link of a block in the list.  It stores `free` with release, so
  * whoever loads it with acquire sees every link behind.
  *
- * Never where the kernel was told to use huge pages (heap/gcside.c): it would fill the holes again.
+ * Where the kernel was told to use huge pages (heap/gcside.c) they are forbidden first: it would fill the holes again.
  * Idea: TCMalloc's subrelease of partly used huge pages, a level down; and Go's scavenged bit, for pages of a span.
  */
 #include "heap/hollow.h"
@@ -193,7 +193,7 @@ uint32_t pa_span_set_aside(pa_span *s, bool keep_head)
 {
     uint32_t blocks = 0;
     grid g = grid_of(s);
-    if (g.first_page + ((uintptr_t)MASK_PAGES << g.page_shift) < s->limit || pa_gcside_is_advised(s->base))
+    if (g.first_page + ((uintptr_t)MASK_PAGES << g.page_shift) < s->limit)
         return 0;
     uintptr_t head = (uintptr_t)__atomic_load_n(&s->free, __ATOMIC_ACQUIRE);
     if (!head)
@@ -267,6 +267,7 @@ size_t pa_span_give_aside(pa_heap *h, pa_span *s, bool keep_head, pa_release_rea
         uint64_t run = bits(first, first + n - 1);
         uintptr_t at = g.first_page + ((uintptr_t)first << g.page_shift);
         left &= ~run;
+        pa_gcside_forbid_huge(at, (size_t)n << g.page_shift);
         if (pa_release_inside(h, at, (size_t)n << g.page_shift, reason))
             given |= run;
         else

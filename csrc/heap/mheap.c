@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/options.h"
 #include "base/poison.h"
 #include "heap/gcside.h"
 #include "heap/hollow.h"
@@ -72,6 +73,13 @@ static pa_arena *make_arena_records_locked(pa_heap *h, uintptr_t base, size_t nb
     return first;
 }
 
+/* The whole heap asks for huge pages. Best effort. */
+static void advise_locked(pa_heap *h, uintptr_t base, size_t nbytes)
+{
+    if (pa_gcside_ensure_locked(h, base, nbytes))
+        pa_gcside_advise(base, nbytes, 0);
+}
+
 /* Adds mapped arenas to the tables. On failure nothing but committed table pages has changed. */
 static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
@@ -90,6 +98,8 @@ static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
     __atomic_store_n(h->last_arena ? &h->last_arena->next : &h->arenas, first, __ATOMIC_RELEASE);
     h->last_arena = last;
     pa_owner_add(&h->arena_count, nbytes >> PA_ARENA_SHIFT);
+    if (pa_the_options.huge_pages)
+        advise_locked(h, base, nbytes);
     return true;
 }
 

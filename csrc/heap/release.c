@@ -7,10 +7,10 @@
  * Order: runs of 16 pages and more first, from the highest address down; then the short ones.  Long runs cost fewer
  * calls a byte, and the first fit, which fills the heap from below, wants the high ones last.
  *
- * Huge pages: where the heap was advised to use them (large managed heaps, heap/gcside.c), a fault brings 2 MiB in
- * at once, also pages that the heap never handed out and counts as released.  So there, a run is released together with
- * all free pages around it in its huge page, and huge pages are then forbidden: the kernel must not fill the
- * hole again (docs/decisions/015).
+ * Huge pages: where the heap was advised to use them (heap/gcside.c), a fault brings 2 MiB in at once, also pages that
+ * the heap never handed out and counts as released.  So there, a run is released together with all free pages around it
+ * in its huge page, and huge pages are forbidden first: the kernel must not fill the hole again (docs/decisions/015).
+ * An idle heap gives back the ends of huge pages in use (decision 055).
  *
  * The limit: an allocation that makes the heap go over it releases as much elsewhere before it hands out pages.  A
  * limit below what is needed would make every allocation do that, so it is paced: half of a processor at most.
@@ -25,10 +25,10 @@
 #include "sys/trace.h"
 #include "sys/vm.h"
 
-#define HUGE_PAGE_BYTES (2 * PA_MIB) /* an arena begins and ends on one */
 enum { DENSE_PAGES = 16, REFUSALS = 4 };
 /* Released beyond what is over the limit, so that not every allocation has to. */
 #define HEADROOM_BYTES PA_MIB
+#define TAILS_INUSE_BYTES (32 * PA_MIB)
 #define HEADERS_BYTES (512 * PA_KIB) /* given back at a time, some hundred calls */
 
 /* ---- Method ---- */
@@ -94,7 +94,7 @@ static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t b
     out->huge = out->base && pa_gcside_is_advised(out->base);
     if (out->huge)
         out->backed_pages += pa_pagealloc_widen(&h->pages, &out->base, &out->npages, os_page_pages(),
-                                                HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
+                                                PA_HUGE_PAGE_BYTES >> PA_PAGE_SHIFT);
     pa_lock_release(&h->lock);
     return out->base != 0;
 }
@@ -102,10 +102,8 @@ static bool take_run(pa_heap *h, size_t min_pages, size_t max_pages, uintptr_t b
 static pa_vm_given give(run *r, bool lazily)
 {
     size_t nbytes = r->npages << PA_PAGE_SHIFT;
-    if (r->huge) { /* before the release: between the two, khugepaged might fill the hole */
-        uintptr_t from = pa_round_down(r->base, HUGE_PAGE_BYTES), to = pa_round_up(r->base + nbytes, HUGE_PAGE_BYTES);
-        pa_vm_huge((void *)from, to - from, false);
-    }
+    if (r->huge)
+        pa_gcside_forbid_huge(r->base, nbytes);
     pa_gcside_release(r->base, r->npages);
     r->metadata_bytes = pa_space_release(r->base, r->npages);
     if (lazily)
@@ -238,10 +236,51 @@ size_t pa_release_headers(pa_heap *h)
     return nbytes;
 }
 
+/* Of one huge page. */
+static void release_tail(pa_heap *h, uintptr_t base)
+{
+    uintptr_t addr;
+    pa_lock_acquire(&h->lock);
+    size_t npages =
+        pa_pagealloc_take_tail(&h->pages, base, PA_HUGE_PAGE_BYTES >> PA_PAGE_SHIFT, os_page_pages(), &addr);
+    pa_lock_release(&h->lock);
+    if (npages == 0)
+        return;
+    pa_gcside_forbid_huge(addr, npages << PA_PAGE_SHIFT);
+    bool released = pa_vm_release((void *)addr, npages << PA_PAGE_SHIFT);
+    pa_lock_acquire(&h->lock);
+    h->release.calls++;
+    h->release.refusals += !released;
+    pa_pagealloc_free_scavenged(&h->pages, addr, npages);
+    pa_lock_release(&h->lock);
+}
+
+static void release_tails(pa_heap *h)
+{
+    for (pa_arena *a = __atomic_load_n(&h->arenas, __ATOMIC_ACQUIRE); a;
+         a = __atomic_load_n(&a->next, __ATOMIC_ACQUIRE)) {
+        pa_gcside *side = pa_gcside_is_advised(a->base) ? pa_gcside_of(a->base) : NULL;
+        if (!side)
+            continue;
+        uint32_t left = ~atomic_load_explicit(&side->trimmed, memory_order_relaxed);
+        for (; left; left &= left - 1)
+            release_tail(h, a->base + pa_ctz64(left) * PA_HUGE_PAGE_BYTES);
+        atomic_fetch_or_explicit(&side->trimmed, atomic_load_explicit(&side->forbidden, memory_order_relaxed),
+                                 memory_order_relaxed);
+    }
+}
+
+void pa_release_tails(pa_heap *h)
+{
+    if (atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= TAILS_INUSE_BYTES >> PA_PAGE_SHIFT)
+        release_tails(h);
+}
+
 size_t pa_release_all(pa_heap *h)
 {
     uint64_t begin_ns = pa_trace_begin();
     size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
+    release_tails(h);
     metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock, SIZE_MAX);
     metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock, SIZE_MAX);
     metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock, SIZE_MAX);

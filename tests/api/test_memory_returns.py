@@ -343,3 +343,69 @@ blocks = None
 pyalloc.collect()
 until(lambda: anonymous() - before < 25)        # the rest: side tables, and what any heap may keep
 """)
+
+
+SMALL_BLOCKS = """
+def arenas(name):
+    # What /proc/self/smaps says of the arenas, in MiB.
+    total = inside = 0
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            word = line.split()[0]
+            if not word.endswith(":"):
+                inside = word.startswith("c0")       # where the first arena is asked for
+            elif inside and word == name + ":":
+                total += int(line.split()[1]) / 1024
+    return total
+lib, ffi = pyalloc.lib, pyalloc.ffi
+def fill(mib, nbytes=400):
+    return [[lib.pa_calloc(1, nbytes) for _ in range(1000)] for _ in range(mib * MIB // nbytes // 1000)]
+"""
+
+
+def test_the_whole_heap_asks_for_huge_pages_only_when_told_to(python_with_huge_pages):
+    script = SMALL_BLOCKS + """
+kept = fill(100)                                                    # two arenas
+print(int(arenas("AnonHugePages")))
+"""
+    assert int(python_with_huge_pages(script, "0")) == 0
+    assert int(python_with_huge_pages(script, "1")) >= 80
+
+
+@pytest.mark.parametrize("background", ["0", "1"])
+def test_blocks_in_huge_pages_go_back(python_with_huge_pages, background):
+    """Whole spans and pages between blocks that live, to what small pages would hold; nothing fills the holes again."""
+    python_with_huge_pages(SMALL_BLOCKS + """
+start = arenas("Rss")
+kept = fill(100)
+peak = arenas("Rss")
+for some in kept:
+    for i, block in enumerate(some):
+        if i % 100 >= 10:                                           # a tenth survives, in rows of ten blocks
+            lib.pa_free(block)
+def look():
+    lib.pa_free(lib.pa_malloc(3000))
+    for nbytes in range(16, 20000, 500):                            # slow paths now and then
+        lib.pa_free(lib.pa_malloc(nbytes))
+    pyalloc.heap_check()
+    return arenas("Rss") - start
+until(lambda: look() < 0.45 * (peak - start), 40)
+low = look()
+time.sleep(1)
+assert look() < low + 3, (low, look())
+for some in kept:
+    for i, block in enumerate(some):
+        if i % 100 < 10:
+            lib.pa_free(block)
+until(lambda: look() < 8, 40)
+pyalloc.free_os_memory()
+assert arenas("AnonHugePages") < 5 and look() < 6, (arenas("AnonHugePages"), look())
+""", "1", PYALLOC_BACKGROUND=background)
+
+
+@pytest.fixture
+def python_with_huge_pages(run_python):
+    with open("/sys/kernel/mm/transparent_hugepage/enabled", encoding="ascii") as file:
+        if "[madvise]" not in file.read():
+            pytest.skip("transparent huge pages are not by request on this machine")
+    return lambda script, huge, **env: python(run_python, script, PYALLOC_HUGE_PAGES=huge, **env)

@@ -33,14 +33,15 @@ def test_the_environment():
     path = pyalloc.preload.path()
     assert shown() == {"LD_PRELOAD": path, "PYALLOC_BACKGROUND": "1"}
     assert shown("--no-background", "--python-objects", "--stats-at-exit", "--memory-limit", "512MiB") == {
-        "LD_PRELOAD": path, "PYALLOC_BACKGROUND": "0", "PYTHONMALLOC": "malloc", "PYALLOC_STATS_AT_EXIT": "1",
-        "PYALLOC_MEMLIMIT": str(512 << 20)}
+        "LD_PRELOAD": path, "PYALLOC_BACKGROUND": "0", "PYTHONMALLOC": "malloc", "PYALLOC_HUGE_PAGES": "1",
+        "PYALLOC_STATS_AT_EXIT": "1", "PYALLOC_MEMLIMIT": str(512 << 20)}
 
 
 def test_what_the_environment_says_already_holds():
     assert shown(env={"PYALLOC_BACKGROUND": "0"})["PYALLOC_BACKGROUND"] == "0"
     assert shown("--no-background", env={"PYALLOC_BACKGROUND": "1"})["PYALLOC_BACKGROUND"] == "0"
     assert shown(env={"PYALLOC_DECAY_MS": "100"})["PYALLOC_DECAY_MS"] == "100"
+    assert shown("--python-objects", env={"PYALLOC_HUGE_PAGES": "0"})["PYALLOC_HUGE_PAGES"] == "0"
 
 
 def test_other_preloaded_libraries_come_behind():

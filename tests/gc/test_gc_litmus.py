@@ -7,9 +7,8 @@ import pytest
 from cprograms import must_pass
 from gc_programs import MODES
 
-CASES = ["move", "built", "delete", "store_into_black", "copy", "clear", "handle", "weak", "unbarriered", "conservative",
-         "register", "new_thread", "race", "frames", "find",
-         "junk"]
+CASES = ["move", "built", "delete", "store_into_black", "copy", "clear", "handle", "weak", "unbarriered",
+         "conservative", "register", "new_thread", "race", "frames", "find", "junk"]
 SEEN = re.compile(r"litmus: (\w+), ([-.\w]+): (\d+) steps in (\d+) cycles(?:, held (\d+) times)?")
 
 

@@ -123,3 +123,38 @@ def test_widen_at_random():
         assert widen(p, *found, block, align) == (page, n, len(added & backed_pages))
         p.free_scavenged(page, n)
         assert not p.broken() and p.counters().free_pages == len(free)
+
+
+# ---- The end of a huge page
+
+#: allocated pages of the block [256, 512), pages of it that are free and backed, alignment -> the tail
+TAILS = {
+    "behind the last allocated page": ([256, 300], [], 1, (301, 211)),
+    "holes before it stay": ([256, 400], [260, 300], 1, (401, 111)),
+    "one page": ([256, 510], [], 1, (511, 1)),
+    "none: allocated to the end": ([511], [], 1, None),
+    "none: nothing is allocated": ([], [], 1, None),
+    "none: a page of it is backed": ([256], [500], 1, None),
+    "whole OS pages": ([256, 300], [], 8, (304, 208)),
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_take_tail(name):
+    allocated, backed_pages, align, expected = TAILS[name]
+    p = Pages([(0, 2 * CHUNK)])
+    assert p.alloc_at(0, 2 * CHUNK)
+    p.free_scavenged(0, 256)
+    for page in range(256, 512):
+        if page in backed_pages:
+            p.free(page, 1)
+        elif page not in allocated:
+            p.free_scavenged(page, 1)
+    before, addr = p.counters(), ffi.new("uintptr_t *")
+    n = lib.pa_xpages_take_tail(p.p, p.addr(256), 256, align, addr)
+    assert (n and (p.page(addr[0]), n)) == (expected or 0)
+    assert p.counters().free_pages == before.free_pages - n
+    assert p.counters().scavenged_pages == before.scavenged_pages - n and not p.broken()
+    if n:
+        p.free_scavenged(*expected)
+        assert p.counters().scavenged_pages == before.scavenged_pages and not p.broken()
