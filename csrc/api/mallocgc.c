@@ -150,17 +150,19 @@ PA_INLINE unsigned slots_in(size_t nbytes, size_t slot_bytes)
     return slot_bytes < nbytes ? (unsigned)(nbytes / slot_bytes) : 1;
 }
 
-/* The next window of s, zeroed: then the fast paths need not ask whether it is. Where the memory is fresh, its pages
- * are written to while marking: the barrier reads a slot before the store, and a page that is read first faults twice,
- * the second time with an interrupt to every processor that may have seen it empty. A heap profile's next sample is
- * the first slot of a window, which the caller hands out. */
+/* The next window of s, zeroed: then the fast paths need not ask whether it is. Where the memory is fresh, its first
+ * and its last page are written to while marking, and small objects with pointers get no more than that: the barrier
+ * reads a slot before the store, and a page that is read first faults twice, the second time with an interrupt to every
+ * processor that may have seen it empty. A heap profile's next sample is the first slot of a window, which the caller
+ * hands out. */
 static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
 {
     size_t slot_bytes = pa_class_object_bytes[s->size_class];
     unsigned most = 64;
+    bool read_first = p->cache.gc->marking && s->kind == PA_KIND_SCAN;
     if (s->needs_zero)
         most = slots_in(ZERO_AHEAD_BYTES, slot_bytes);
-    else if (p->cache.gc->marking)
+    else if (read_first)
         most = slots_in(FRESH_BYTES, slot_bytes);
     pa_managed_sampler *m = sampler_of(p);
     bool sampled = false;
@@ -179,7 +181,7 @@ static PA_NOINLINE bool open_window(pa_proc *p, pa_span *s)
         PA_UNPOISON(s->bump, nbytes);
         memset((void *)s->bump, 0, nbytes);
         PA_POISON(s->bump, nbytes);
-    } else if (p->cache.gc->marking) {
+    } else if (read_first) {
         touch(s->bump, pa_span_window_slots(s) * slot_bytes);
     }
     if (PA_UNLIKELY(sampled))

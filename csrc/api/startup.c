@@ -1,10 +1,10 @@
 /* startup.c - what happens when the library is loaded and when the process exits.
  *
- * The constructor reads the options (base/options.h), sets the memory limit and asks for the background thread;
- * allocation does not wait for it.  The destructor writes the summary that PYALLOC_STATS_AT_EXIT asks for: the
- * library depends on the C library only, so it runs after nearly everybody else's.  Programs close their stderr
- * before that (coreutils do), so a duplicate is made at start, only when the option is on; a daemon may close that
- * too and reuse its number, so it must still be the same file at the end.
+ * The constructor reads the options (base/options.h), sets the memory limit, asks for huge pages where that is wanted,
+ * and for the background thread; allocation does not wait for it.  The destructor writes the summary that
+ * PYALLOC_STATS_AT_EXIT asks for: the library depends on the C library only, so it runs after nearly everybody else's.
+ * Programs close their stderr before that (coreutils do), so a duplicate is made at start, only when the option is on; a
+ * daemon may close that too and reuse its number, so it must still be the same file at the end.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -66,8 +66,10 @@ static __attribute__((constructor)) void start(void)
         open_report();
     if (pa_the_options.memlimit != PA_OFF_BYTES)
         pa_limit_set(&pa_the_heap, (uint64_t)pa_the_options.memlimit);
-    if (pa_the_options.huge_pages && pa_the_heap.arenas) /* the loader has allocated */
-        pa_gcside_advise_explicit(&pa_the_heap, pa_the_heap.arenas->base, pa_the_heap.arena_count << PA_ARENA_SHIFT);
+    if (pa_the_options.huge_pages) /* the loader may have allocated */
+        for (pa_arena *a = __atomic_load_n(&pa_the_heap.arenas, __ATOMIC_ACQUIRE); a;
+             a = __atomic_load_n(&a->next, __ATOMIC_ACQUIRE))
+            pa_gcside_advise_explicit(&pa_the_heap, a->base, PA_ARENA_BYTES);
     if (pa_the_options.background)
         pa_scavenge_enable();
     pa_trace_at_start();

@@ -129,9 +129,9 @@ size_t pa_xpages_widen(pa_xpages *x, uintptr_t *addr, size_t *npages, size_t ali
     return pa_pagealloc_widen(&x->pages, addr, npages, align_pages, block_pages);
 }
 
-size_t pa_xpages_take_tail(pa_xpages *x, uintptr_t block, size_t block_pages, size_t align_pages, uintptr_t *addr)
+size_t pa_xpages_take_tail(pa_xpages *x, uintptr_t block, size_t block_pages, size_t step, uintptr_t *addr)
 {
-    return pa_pagealloc_take_tail(&x->pages, block, block_pages, align_pages, addr);
+    return pa_pagealloc_take_tail(&x->pages, block, block_pages, step, addr);
 }
 
 pa_xcounters pa_xpages_counters(pa_xpages *x)

@@ -45,7 +45,7 @@ uintptr_t pa_xpages_find_dense(pa_xpages *x, size_t min_pages, size_t max_pages,
 uintptr_t pa_xpages_find_dense_aligned(pa_xpages *x, size_t min_pages, size_t max_pages, size_t align_pages,
                                        uintptr_t below, size_t *npages);
 size_t pa_xpages_widen(pa_xpages *x, uintptr_t *addr, size_t *npages, size_t align_pages, size_t block_pages);
-size_t pa_xpages_take_tail(pa_xpages *x, uintptr_t block, size_t block_pages, size_t align_pages, uintptr_t *addr);
+size_t pa_xpages_take_tail(pa_xpages *x, uintptr_t block, size_t block_pages, size_t step, uintptr_t *addr);
 pa_xcounters pa_xpages_counters(pa_xpages *x);
 /* The broken invariant, or NULL. */
 const char *pa_xpages_check(pa_xpages *x);

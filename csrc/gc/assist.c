@@ -51,14 +51,16 @@ static int64_t take_credit(int64_t wanted)
 }
 
 /* What m's marking took of a processor, of p's thread. Reading that clock is a system call: every TIMED_EVERY-th piece
- * is timed, and the others are taken to have gone on at its rate. before_ns: 0 in those. */
+ * is timed, and the others are taken to have gone on at the rate of those, the last ones counting most. before_ns: 0 in
+ * the others. */
 static uint64_t assist_cpu_ns(pa_gcproc *g, const pa_marker *m, uint64_t before_ns)
 {
     uint64_t nbytes = m->scanned_bytes + m->marked_bytes;
     if (before_ns) {
-        g->assist_ns = pa_clock_thread_cpu_ns() - before_ns;
-        g->assist_bytes = nbytes;
-        return g->assist_ns;
+        uint64_t took_ns = pa_clock_thread_cpu_ns() - before_ns;
+        g->assist_ns = g->assist_ns / 2 + took_ns;
+        g->assist_bytes = g->assist_bytes / 2 + nbytes;
+        return took_ns;
     }
     return g->assist_bytes ? (uint64_t)((double)g->assist_ns * (double)nbytes / (double)g->assist_bytes) : 0;
 }

@@ -2,8 +2,8 @@
  *
  * Owns each P's barrier buffer (its thread only, or who stopped it).  A shaded pointer goes into the buffer; a full
  * buffer is looked through at once (world/gcproc.c): what is marked already is dropped, the rest becomes mark work.
- * Most pointers that a program stores while it builds something are to what it allocated just now, black: those of
- * the span it allocates from do not get that far, if the span was empty when marking had begun (black_base).
+ * Most pointers that a program stores while it builds something are to what it allocated just now, black: those into
+ * the span that it took last of those that were empty when taken, while marking, do not get that far (black_base).
  *
  * Hybrid (Clements and Hudson, Go proposal 17503): the old value is shaded so that nothing reachable when marking
  * began can be hidden by being moved into a scanned frame (Yuasa), the new one so that nothing only a

@@ -24,7 +24,7 @@ typedef struct pa_address_space {
     pa_span **table;            /* limit_pages entries, readable; an arena's slice is writable */
     unsigned window_bits;
     void **sides;               /* by arena: its pa_gcside (heap/gcside.h) or NULL; side_count last, with release */
-    uintptr_t side_count;       /* arenas in the window; 0 before the first managed span */
+    uintptr_t side_count;       /* arenas in the window; 0 before the first side table */
 } pa_address_space;
 
 /* Process-wide: a page belongs to one span whoever asks. Written once, under mheap's lock, limit_pages last

@@ -1,6 +1,6 @@
 /* gcside.c - mapping side tables.
  *
- * Owns pa_space.sides, the table from arena to side table: reserved whole with the first managed span (16 MiB of
+ * Owns pa_space.sides, the table from arena to side table: reserved whole with the first side table (16 MiB of
  * address space for a window of 47 bits), an entry's OS page made writable when its arena gets one.  Written
  * under mheap's lock, published with release, never unmapped.
  */
@@ -34,10 +34,8 @@ static bool has_neighbour(uintptr_t idx, size_t os_page)
     return false;
 }
 
-static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
+static bool make_side_locked(pa_heap *h, uintptr_t idx)
 {
-    if (pa_space.sides[idx])
-        return true;
     size_t os_page = pa_vm_page_size_bytes(), side_bytes = pa_round_up(sizeof(pa_gcside), os_page);
     pa_gcside *side = pa_vm_map(side_bytes);
     if (!side)
@@ -46,18 +44,31 @@ static bool ensure_side_locked(pa_heap *h, uintptr_t idx)
         pa_vm_unmap(side, side_bytes);
         return false;
     }
-    h->side_bytes += side_bytes + (has_neighbour(idx, os_page) ? 0 : os_page);
+    h->side_bytes += os_page + (has_neighbour(idx, os_page) ? 0 : os_page);
     __atomic_store_n(&pa_space.sides[idx], side, __ATOMIC_RELEASE);
     return true;
 }
 
-bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes)
+static bool ensure_side_locked(pa_heap *h, uintptr_t idx, bool managed)
+{
+    if (!pa_space.sides[idx] && !make_side_locked(h, idx))
+        return false;
+    pa_gcside *side = pa_space.sides[idx];
+    if (managed && !side->managed) {
+        size_t os_page = pa_vm_page_size_bytes();
+        h->side_bytes += pa_round_up(sizeof *side, os_page) - os_page;
+        pa_owner_set(&side->managed, true);
+    }
+    return true;
+}
+
+bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes, bool managed)
 {
     if (!ensure_table_locked())
         return false;
     uintptr_t last = (base + nbytes - 1 - pa_space.base) >> PA_ARENA_SHIFT;
     for (uintptr_t idx = (base - pa_space.base) >> PA_ARENA_SHIFT; idx <= last; idx++)
-        if (!ensure_side_locked(h, idx))
+        if (!ensure_side_locked(h, idx, managed))
             return false;
     return true;
 }
@@ -69,9 +80,12 @@ void pa_gcside_advise(uintptr_t base, size_t nbytes, uintptr_t first_arena)
 {
     for (uintptr_t at = pa_round_down(base, PA_ARENA_BYTES); at < base + nbytes; at += PA_ARENA_BYTES) {
         pa_gcside *side = at == first_arena ? NULL : pa_gcside_of(at);
-        if (side && !atomic_load_explicit(&side->advised, memory_order_relaxed) &&
-            !atomic_exchange_explicit(&side->advised, true, memory_order_relaxed))
-            pa_vm_huge((void *)at, PA_ARENA_BYTES, true);
+        if (!side || atomic_load_explicit(&side->advised, memory_order_relaxed) ||
+            atomic_exchange_explicit(&side->advising, true, memory_order_relaxed))
+            continue;
+        pa_vm_huge((void *)at, PA_ARENA_BYTES, true);
+        /* Now, so that nobody forbids a huge page before that and it is undone. */
+        atomic_store_explicit(&side->advised, true, memory_order_relaxed);
     }
 }
 
@@ -90,7 +104,7 @@ void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes)
     if (PA_LIKELY(advised) || (last - pa_space.base) >> PA_PAGE_SHIFT >= pa_space.limit_pages)
         return;
     pa_lock_acquire(&h->lock);
-    bool ready = pa_gcside_ensure_locked(h, base, nbytes);
+    bool ready = pa_gcside_ensure_locked(h, base, nbytes, false);
     pa_lock_release(&h->lock);
     if (ready)
         pa_gcside_advise(base, nbytes, 0);
@@ -98,17 +112,14 @@ void pa_gcside_advise_explicit(pa_heap *h, uintptr_t base, size_t nbytes)
 
 void pa_gcside_forbid_huge(uintptr_t base, size_t nbytes)
 {
-    uintptr_t end = pa_round_up(base + nbytes, PA_HUGE_PAGE_BYTES);
-    for (uintptr_t at = pa_round_down(base, PA_HUGE_PAGE_BYTES), from = at; at <= end; at += PA_HUGE_PAGE_BYTES) {
-        pa_gcside *side = at < end && pa_gcside_is_advised(at) ? pa_gcside_of(at) : NULL;
+    uintptr_t end = base + nbytes;
+    for (uintptr_t at = pa_round_down(base, PA_HUGE_PAGE_BYTES); at < end; at += PA_HUGE_PAGE_BYTES) {
+        pa_gcside *side = pa_gcside_is_advised(at) ? pa_gcside_of(at) : NULL;
         uint32_t bit = (uint32_t)1 << (at & (PA_ARENA_BYTES - 1)) / PA_HUGE_PAGE_BYTES;
-        if (side && !(atomic_load_explicit(&side->forbidden, memory_order_relaxed) & bit)) {
-            atomic_fetch_or_explicit(&side->forbidden, bit, memory_order_relaxed);
-            continue; /* those in a row at once */
-        }
-        if (from < at)
-            pa_vm_huge((void *)from, at - from, false);
-        from = at + PA_HUGE_PAGE_BYTES;
+        if (!side || (atomic_load_explicit(&side->forbidden, memory_order_relaxed) & bit))
+            continue;
+        pa_vm_huge((void *)at, PA_HUGE_PAGE_BYTES, false);
+        atomic_fetch_or_explicit(&side->forbidden, bit, memory_order_relaxed);
     }
 }
 
@@ -122,7 +133,7 @@ void pa_gcside_release(uintptr_t base, size_t npages)
     pa_gcside *side = pa_gcside_of(base);
     size_t first = pa_gcside_page_idx(base);
     PA_ASSERT(first + npages <= PA_ARENA_PAGES);
-    if (!side)
+    if (!side || !pa_racy_load(&side->managed))
         return;
     pa_vm_release_inside(&side->page[first], npages * sizeof side->page[0]);
     for (unsigned i = 0; i < PA_PLANES; i++) {

@@ -1,6 +1,7 @@
 /* gcside.h - what the collector knows of an arena, outside the objects.
  *
- * One side table an arena, mapped with the arena's first managed span and touched page by page as spans come:
+ * One side table an arena, mapped with the arena's first managed span, or when huge pages are asked for there, and
+ * touched page by page as spans come:
  *
  *     page           64 KiB   8 bytes a page: what it belongs to (class, kind, distance to the span's first page)
  *                             and the layout that all objects of its span share, if they do
@@ -63,17 +64,23 @@ typedef struct pa_gcside {
     uint64_t crowded[PA_PLANES][PA_ARENA_PAGES * PA_CROWDED_WORDS_PER_PAGE];
     /* Written by the P that allocates the object, before it is published; read by markers, relaxed. */
     uint64_t pointer_bits[PA_ARENA_PAGES * PA_POINTER_WORDS_PER_PAGE];
-    /* The kernel was told to use huge pages in the arena. Set by who formats its first managed span, or on request
-     * of a large block's owner; read by who releases; relaxed: seen too late, one release leaves a huge page behind. */
-    _Atomic bool advised;
-    /* And then to use small ones again: a bit a huge page. Set by who releases memory there, before that; relaxed. */
+    /* Managed spans may come: counted whole in pa_heap.side_bytes, else only the page that holds what follows. Set
+     * once, under mheap's lock; read racily. */
+    bool managed;
+    /* Somebody is telling, and then: the kernel was told to use huge pages in the arena. By who formats its first
+     * managed span, on request of a large block's owner, or when it is mapped (PYALLOC_HUGE_PAGES); read by who
+     * releases; relaxed: seen too late, one release leaves a huge page behind. */
+    _Atomic bool advising, advised;
+    /* And then to use small ones again: a bit a huge page. Set by who releases memory there, when it was done; relaxed:
+     * done twice does no harm. */
     _Atomic uint32_t forbidden;
     /* And then the end of it was given back (pa_release_tails); relaxed. */
     _Atomic uint32_t trimmed;
 } pa_gcside;
 
-/* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. mheap's lock. */
-bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes);
+/* Side tables for the pages of [base, base + nbytes) exist afterwards; false when out of memory. managed: for managed
+ * spans, not only for what is noted of huge pages. mheap's lock. */
+bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes, bool managed);
 
 /* Asks for huge pages in the arenas of [base, base + nbytes), once each and never in the first. No lock. */
 void pa_gcside_advise(uintptr_t base, size_t nbytes, uintptr_t first_arena);
@@ -90,13 +97,21 @@ void pa_gcside_forbid_huge(uintptr_t base, size_t nbytes);
  * as zero then, "nothing managed". Precondition: the caller has taken them out of the page allocator. */
 void pa_gcside_release(uintptr_t base, size_t npages);
 
-/* Side table of the arena that holds addr; NULL where nothing managed ever was. Any address. */
+/* Side table of the arena that holds addr; NULL where nothing managed ever was, and no huge
+ * pages were asked for. Any address. */
 PA_INLINE pa_gcside *pa_gcside_of(uintptr_t addr)
 {
     uintptr_t idx = (addr - pa_space.base) >> PA_ARENA_SHIFT;
     if (PA_UNLIKELY(idx >= __atomic_load_n(&pa_space.side_count, __ATOMIC_ACQUIRE)))
         return NULL;
     return (pa_gcside *)__atomic_load_n(&pa_space.sides[idx], __ATOMIC_ACQUIRE);
+}
+
+/* May there be managed spans in the arena of addr, and are their bits counted? */
+PA_INLINE bool pa_gcside_is_managed(uintptr_t addr)
+{
+    const pa_gcside *side = pa_gcside_of(addr);
+    return side && pa_racy_load(&side->managed);
 }
 
 PA_INLINE size_t pa_gcside_page_idx(uintptr_t addr) { return (addr & (PA_ARENA_BYTES - 1)) >> PA_PAGE_SHIFT; }

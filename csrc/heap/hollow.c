@@ -15,12 +15,15 @@
  * the link of its own block and `free`, never a link of a block in the list.  It stores `free` with release, so
  * whoever loads it with acquire sees every link behind.
  *
- * Where the kernel was told to use huge pages (heap/gcside.c) they are forbidden first: it would fill the holes again.
+ * Where the kernel was told to use huge pages (heap/gcside.c) it would fill the holes again: there it is done only
+ * where small blocks asked for them (PYALLOC_HUGE_PAGES), and the huge page is forbidden first.  Large managed heaps
+ * and arrays keep theirs; a split one would cost their owners more than a page.
  * Idea: TCMalloc's subrelease of partly used huge pages, a level down; and Go's scavenged bit, for pages of a span.
  */
 #include "heap/hollow.h"
 
 #include "base/bits.h"
+#include "base/options.h"
 #include "base/poison.h"
 #include "heap/gcside.h"
 #include "heap/release.h"
@@ -193,7 +196,8 @@ uint32_t pa_span_set_aside(pa_span *s, bool keep_head)
 {
     uint32_t blocks = 0;
     grid g = grid_of(s);
-    if (g.first_page + ((uintptr_t)MASK_PAGES << g.page_shift) < s->limit)
+    if (g.first_page + ((uintptr_t)MASK_PAGES << g.page_shift) < s->limit ||
+        (!pa_the_options.huge_pages && pa_gcside_is_advised(s->base)))
         return 0;
     uintptr_t head = (uintptr_t)__atomic_load_n(&s->free, __ATOMIC_ACQUIRE);
     if (!head)

@@ -23,10 +23,10 @@ enum { SWEEP_TRIES = 100 };
 static bool ensure_side(pa_heap *h, const pa_span *s)
 {
     uintptr_t last = s->base + pa_span_bytes(s) - 1;
-    if (PA_LIKELY(pa_gcside_of(s->base) && pa_gcside_of(last) && last - s->base < PA_ARENA_BYTES))
+    if (PA_LIKELY(pa_gcside_is_managed(s->base) && pa_gcside_is_managed(last) && last - s->base < PA_ARENA_BYTES))
         return true;
     pa_lock_acquire(&h->lock);
-    bool ok = pa_gcside_ensure_locked(h, s->base, pa_span_bytes(s));
+    bool ok = pa_gcside_ensure_locked(h, s->base, pa_span_bytes(s), true);
     pa_lock_release(&h->lock);
     return ok;
 }

@@ -5,9 +5,9 @@
  * Invariants: every page of an arena is in the page allocator, in one page cache, or in exactly one span;
  * inuse_pages counts the last; a free page's table entry is NULL.
  *
- * Only pa_vm_map_heap and the table commits call the OS under the lock, when the heap grows.  Free pages go back to
- * the OS in heap/release.c; an allocation that takes the heap over the memory limit calls that with the lock
- * dropped, before anybody touches the new pages.
+ * Only pa_vm_map_heap, the table commits and advice on huge pages call the OS under the lock, when the heap grows.
+ * Free pages go back to the OS in heap/release.c; an allocation that takes the heap over the memory limit calls that
+ * with the lock dropped, before anybody touches the new pages.
  */
 #include "heap/mheap.h"
 
@@ -76,7 +76,7 @@ static pa_arena *make_arena_records_locked(pa_heap *h, uintptr_t base, size_t nb
 /* The whole heap asks for huge pages. Best effort. */
 static void advise_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
-    if (pa_gcside_ensure_locked(h, base, nbytes))
+    if (pa_gcside_ensure_locked(h, base, nbytes, false))
         pa_gcside_advise(base, nbytes, 0);
 }
 
@@ -85,8 +85,9 @@ static bool adopt_arenas_locked(pa_heap *h, uintptr_t base, size_t nbytes)
 {
     if (!pa_space_contains(base, nbytes) || !pa_space_commit(base, nbytes))
         return false;
-    /* Once there are managed objects, any page may become theirs: no arena without its side table. */
-    if (pa_space.sides && !pa_gcside_ensure_locked(h, base, nbytes))
+    /* While there are managed objects, any page may become theirs: no arena without its side table. */
+    if (atomic_load_explicit(&h->managed_pages, memory_order_relaxed) &&
+        !pa_gcside_ensure_locked(h, base, nbytes, true))
         return false;
     pa_arena *last = NULL, *first = make_arena_records_locked(h, base, nbytes, &last);
     if (!first)

@@ -25,7 +25,7 @@
 #include "sys/trace.h"
 #include "sys/vm.h"
 
-enum { DENSE_PAGES = 16, REFUSALS = 4 };
+enum { DENSE_PAGES = 16, REFUSALS = 4, TAIL_LEAST_PAGES = 16 /* also of the largest OS pages */ };
 /* Released beyond what is over the limit, so that not every allocation has to. */
 #define HEADROOM_BYTES PA_MIB
 #define TAILS_INUSE_BYTES (32 * PA_MIB)
@@ -236,16 +236,16 @@ size_t pa_release_headers(pa_heap *h)
     return nbytes;
 }
 
-/* Of one huge page. */
-static void release_tail(pa_heap *h, uintptr_t base)
+/* Of one huge page. False: there is none, or the OS refused it. */
+static bool release_tail(pa_heap *h, uintptr_t base)
 {
     uintptr_t addr;
     pa_lock_acquire(&h->lock);
     size_t npages =
-        pa_pagealloc_take_tail(&h->pages, base, PA_HUGE_PAGE_BYTES >> PA_PAGE_SHIFT, os_page_pages(), &addr);
+        pa_pagealloc_take_tail(&h->pages, base, PA_HUGE_PAGE_BYTES >> PA_PAGE_SHIFT, TAIL_LEAST_PAGES, &addr);
     pa_lock_release(&h->lock);
     if (npages == 0)
-        return;
+        return false;
     pa_gcside_forbid_huge(addr, npages << PA_PAGE_SHIFT);
     bool released = pa_vm_release((void *)addr, npages << PA_PAGE_SHIFT);
     pa_lock_acquire(&h->lock);
@@ -253,10 +253,13 @@ static void release_tail(pa_heap *h, uintptr_t base)
     h->release.refusals += !released;
     pa_pagealloc_free_scavenged(&h->pages, addr, npages);
     pa_lock_release(&h->lock);
+    return released;
 }
 
-static void release_tails(pa_heap *h)
+void pa_release_tails(pa_heap *h)
 {
+    if (atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) > TAILS_INUSE_BYTES >> PA_PAGE_SHIFT)
+        return;
     for (pa_arena *a = __atomic_load_n(&h->arenas, __ATOMIC_ACQUIRE); a;
          a = __atomic_load_n(&a->next, __ATOMIC_ACQUIRE)) {
         pa_gcside *side = pa_gcside_is_advised(a->base) ? pa_gcside_of(a->base) : NULL;
@@ -264,23 +267,16 @@ static void release_tails(pa_heap *h)
             continue;
         uint32_t left = ~atomic_load_explicit(&side->trimmed, memory_order_relaxed);
         for (; left; left &= left - 1)
-            release_tail(h, a->base + pa_ctz64(left) * PA_HUGE_PAGE_BYTES);
-        atomic_fetch_or_explicit(&side->trimmed, atomic_load_explicit(&side->forbidden, memory_order_relaxed),
-                                 memory_order_relaxed);
+            if (release_tail(h, a->base + pa_ctz64(left) * PA_HUGE_PAGE_BYTES))
+                atomic_fetch_or_explicit(&side->trimmed, left & -left, memory_order_relaxed);
     }
-}
-
-void pa_release_tails(pa_heap *h)
-{
-    if (atomic_load_explicit(&h->inuse_pages, memory_order_relaxed) <= TAILS_INUSE_BYTES >> PA_PAGE_SHIFT)
-        release_tails(h);
 }
 
 size_t pa_release_all(pa_heap *h)
 {
     uint64_t begin_ns = pa_trace_begin();
     size_t metadata_bytes = 0, heap_bytes = release_from_top(h, SIZE_MAX, 1, PA_RELEASE_ASKED, &metadata_bytes);
-    release_tails(h);
+    pa_release_tails(h);
     metadata_bytes += pa_fixalloc_release(&h->span_headers, &h->lock, SIZE_MAX);
     metadata_bytes += pa_fixalloc_release(&h->specials.records, &h->specials.lock, SIZE_MAX);
     metadata_bytes += pa_fixalloc_release(&h->specials.weaks, &h->specials.lock, SIZE_MAX);

@@ -477,22 +477,19 @@ size_t pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size
     return first - from + to - end - scavenged_pages;
 }
 
-size_t pa_pagealloc_take_tail(pa_pagealloc *p, uintptr_t block, size_t block_pages, size_t align_pages,
-                              uintptr_t *addr)
+size_t pa_pagealloc_take_tail(pa_pagealloc *p, uintptr_t block, size_t block_pages, size_t step, uintptr_t *addr)
 {
-    PA_ASSERT(pa_is_pow2(block_pages) && align_pages <= block_pages && block_pages <= PA_CHUNK_PAGES);
+    PA_ASSERT(pa_is_pow2(block_pages) && step <= block_pages && block_pages <= PA_CHUNK_PAGES);
     size_t first = pa_page_index(p, block), end = first + block_pages, from = end;
     const pa_chunk *chunk = &p->chunks[first >> PA_CHUNK_PAGES_SHIFT];
-    unsigned step = (unsigned)align_pages;
-    while (from > first && pa_bits512_count(chunk->alloc, (unsigned)((from - step) % PA_CHUNK_PAGES), step) == 0)
+    while (from > first && pa_bits512_count(chunk->scavenged, (unsigned)((from - step) % PA_CHUNK_PAGES),
+                                            (unsigned)step) == step)
         from -= step;
-    size_t npages = end - from;
-    if (from == first || npages == 0 ||
-        pa_bits512_count(chunk->scavenged, (unsigned)(from % PA_CHUNK_PAGES), (unsigned)npages) != npages)
+    if (from == first || from == end)
         return 0;
-    take(p, from, npages);
+    take(p, from, end - from);
     *addr = pa_page_address(p, from);
-    return npages;
+    return end - from;
 }
 
 /* ---- Check ---- */

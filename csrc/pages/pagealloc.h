@@ -84,10 +84,9 @@ uintptr_t pa_pagealloc_find_dense(pa_pagealloc *p, size_t min_pages, size_t max_
  * align_pages. Returns how many of the pages added were backed. */
 size_t pa_pagealloc_widen(pa_pagealloc *p, uintptr_t *addr, size_t *npages, size_t align_pages, size_t block_pages);
 
-/* The pages of an aligned block (block_pages as above) behind its last allocated one, if there is one and if all of
- * them are free and not backed: takes them out. How many, from *addr on; 0: none. A multiple of align_pages. */
-size_t pa_pagealloc_take_tail(pa_pagealloc *p, uintptr_t block, size_t block_pages, size_t align_pages,
-                              uintptr_t *addr);
+/* The pages at the end of an aligned block (block_pages as above) that are free and not backed, in steps of so many,
+ * unless that is the whole block: takes them out. How many, from *addr on; 0: none. */
+size_t pa_pagealloc_take_tail(pa_pagealloc *p, uintptr_t block, size_t block_pages, size_t step, uintptr_t *addr);
 
 /* Recomputes everything; false: *broken (may be NULL) names the first broken invariant. */
 bool pa_pagealloc_check(const pa_pagealloc *p, const char **broken);

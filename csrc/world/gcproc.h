@@ -40,7 +40,7 @@ typedef struct pa_gcproc {
     uintptr_t tiny;             /* current tiny block, 0: none */
     uint32_t tiny_offset;       /* its rest begins here; PA_TINY_BYTES when there is none */
     int64_t assist_debt_bytes;  /* allocated while marking and not yet paid for, in bytes of heap */
-    uint32_t assists;           /* pieces marked, and what the last one that was timed took; gc/assist.c */
+    uint32_t assists;           /* pieces marked, and the rate of those that were timed; gc/assist.c */
     uint64_t assist_ns, assist_bytes;
 
     /* ---- Roots ---- */
@@ -51,8 +51,8 @@ typedef struct pa_gcproc {
 
     /* ---- Marking ---- */
     pa_gcwork work;
-    /* A span that was taken empty while marking: all its objects are marked, and the barrier need not look at them.
-     * black_bytes is 0 when there is none; set by the owner, cleared in stops. */
+    /* The last span that was taken empty while marking: all its objects are marked, and the barrier need not look at
+     * them. black_bytes is 0 when there is none; set by the owner, cleared by it when it detaches, and in stops. */
     uintptr_t black_base;
     size_t black_bytes;
     uint32_t barrier_count;

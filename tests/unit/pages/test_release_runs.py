@@ -127,21 +127,23 @@ def test_widen_at_random():
 
 # ---- The end of a huge page
 
-#: allocated pages of the block [256, 512), pages of it that are free and backed, alignment -> the tail
+#: allocated pages of the block [256, 512), pages of it that are free and backed, step -> the tail
 TAILS = {
     "behind the last allocated page": ([256, 300], [], 1, (301, 211)),
     "holes before it stay": ([256, 400], [260, 300], 1, (401, 111)),
+    "behind the last backed page": ([256], [500], 1, (501, 11)),
+    "nothing is allocated": ([], [256], 1, (257, 255)),
     "one page": ([256, 510], [], 1, (511, 1)),
     "none: allocated to the end": ([511], [], 1, None),
-    "none: nothing is allocated": ([], [], 1, None),
-    "none: a page of it is backed": ([256], [500], 1, None),
-    "whole OS pages": ([256, 300], [], 8, (304, 208)),
+    "none: not backed at all": ([], [], 1, None),
+    "in steps": ([256, 300], [], 8, (304, 208)),
+    "none: less than a step": ([256, 500], [], 16, None),
 }
 
 
 @pytest.mark.parametrize("name", TAILS)
 def test_take_tail(name):
-    allocated, backed_pages, align, expected = TAILS[name]
+    allocated, backed_pages, step, expected = TAILS[name]
     p = Pages([(0, 2 * CHUNK)])
     assert p.alloc_at(0, 2 * CHUNK)
     p.free_scavenged(0, 256)
@@ -151,7 +153,7 @@ def test_take_tail(name):
         elif page not in allocated:
             p.free_scavenged(page, 1)
     before, addr = p.counters(), ffi.new("uintptr_t *")
-    n = lib.pa_xpages_take_tail(p.p, p.addr(256), 256, align, addr)
+    n = lib.pa_xpages_take_tail(p.p, p.addr(256), 256, step, addr)
     assert (n and (p.page(addr[0]), n)) == (expected or 0)
     assert p.counters().free_pages == before.free_pages - n
     assert p.counters().scavenged_pages == before.scavenged_pages - n and not p.broken()
