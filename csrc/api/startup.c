@@ -3,8 +3,8 @@
  * The constructor reads the options (base/options.h), sets the memory limit, asks for huge pages where that is wanted,
  * and for the background thread; allocation does not wait for it.  The destructor writes the summary that
  * PYALLOC_STATS_AT_EXIT asks for: the library depends on the C library only, so it runs after nearly everybody else's.
- * Programs close their stderr before that (coreutils do), so a duplicate is made at start, only when the option is on; a
- * daemon may close that too and reuse its number, so it must still be the same file at the end.
+ * Programs close their stderr before that (coreutils do), so a duplicate is made at start, only when the option is on;
+ * a daemon may close that too and reuse its number, so it must still be the same file at the end.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
