@@ -17,7 +17,7 @@
 #include "sys/trace.h"
 
 #define PIECE_BYTES ((int64_t)32 * 1024)       /* scan work a call, about 0.1 ms of random memory */
-enum { TIMED_EVERY = 8, TRY_PIECES = 8, MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
+enum { TRY_PIECES = 8, MIN_DEBT_BYTES = 16 * 1024, WAIT_NS = 2 * 1000 * 1000, NAP_NS = 200 * 1000 };
 
 void pa_assist_revise(void)
 {
@@ -50,21 +50,6 @@ static int64_t take_credit(int64_t wanted)
     return 0;
 }
 
-/* What m's marking took of a processor, of p's thread. Reading that clock is a system call: every TIMED_EVERY-th piece
- * is timed, and the others are taken to have gone on at the rate of those, the last ones counting most. before_ns: 0 in
- * the others. */
-static uint64_t assist_cpu_ns(pa_gcproc *g, const pa_marker *m, uint64_t before_ns)
-{
-    uint64_t nbytes = m->scanned_bytes + m->marked_bytes;
-    if (before_ns) {
-        uint64_t took_ns = pa_clock_thread_cpu_ns() - before_ns;
-        g->assist_ns = g->assist_ns / 2 + took_ns;
-        g->assist_bytes = g->assist_bytes / 2 + nbytes;
-        return took_ns;
-    }
-    return g->assist_bytes ? (uint64_t)((double)g->assist_ns * (double)nbytes / (double)g->assist_bytes) : 0;
-}
-
 /* Scan work done. */
 static int64_t mark_piece(pa_proc *p, int64_t wanted)
 {
@@ -72,8 +57,7 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     pa_marker m = {.work = &p->cache.gc->work,
                    .plane = pa_mark_plane(atomic_load_explicit(&pa_the_heap.sweepgen, memory_order_relaxed))};
     PA_YIELD(ASSIST_MARK);
-    bool timed = p->cache.gc->assists++ % TIMED_EVERY == 0;
-    uint64_t before_ns = timed ? pa_clock_thread_cpu_ns() : 0, begin_ns = pa_trace_begin();
+    uint64_t before_ns = pa_clock_thread_cpu_ns(), begin_ns = pa_trace_begin();
     atomic_fetch_add(&gc->active_markers, 1);
     pa_mark_drain(&m, (uint64_t)wanted);
     /* What is kept here nobody finds: markers would believe that all is done. */
@@ -82,7 +66,7 @@ static int64_t mark_piece(pa_proc *p, int64_t wanted)
     atomic_fetch_sub(&gc->active_markers, 1);
     atomic_fetch_add_explicit(&gc->scanned_bytes, m.scanned_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&gc->marked_bytes, m.marked_bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&gc->assist_cpu_ns, assist_cpu_ns(p->cache.gc, &m, before_ns), memory_order_relaxed);
+    atomic_fetch_add_explicit(&gc->assist_cpu_ns, pa_clock_thread_cpu_ns() - before_ns, memory_order_relaxed);
     pa_trace_end(PA_TRACE_ASSIST, begin_ns, m.scanned_bytes, 0, 0);
     return (int64_t)m.scanned_bytes;
 }

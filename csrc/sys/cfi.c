@@ -45,7 +45,7 @@ typedef struct rule {
 static struct {
     _Atomic uint32_t busy;
     unsigned long long unloaded; /* libraries, as of the last walk */
-    pa_cfi_find *find;
+    _Atomic(pa_cfi_find *) find; /* NULL until prepared; who prepares at the same time writes the same */
     rule rules[RULES];
 } the;
 
@@ -308,12 +308,13 @@ static int read_unloaded(struct dl_phdr_info *info, size_t size, void *count)
 
 void pa_cfi_prepare(pa_cfi_find *find)
 {
-    the.find = find;
+    atomic_store_explicit(&the.find, find, memory_order_release);
 }
 
 bool pa_cfi_begin(void)
 {
-    if (!PA_KNOWS_REGISTERS || !the.find || atomic_exchange_explicit(&the.busy, 1, memory_order_acquire))
+    if (!PA_KNOWS_REGISTERS || !atomic_load_explicit(&the.find, memory_order_acquire) ||
+        atomic_exchange_explicit(&the.busy, 1, memory_order_acquire))
         return false;
     unsigned long long unloaded = 0;
     dl_iterate_phdr(read_unloaded, &unloaded);

@@ -40,8 +40,6 @@ typedef struct pa_gcproc {
     uintptr_t tiny;             /* current tiny block, 0: none */
     uint32_t tiny_offset;       /* its rest begins here; PA_TINY_BYTES when there is none */
     int64_t assist_debt_bytes;  /* allocated while marking and not yet paid for, in bytes of heap */
-    uint32_t assists;           /* pieces marked, and the rate of those that were timed; gc/assist.c */
-    uint64_t assist_ns, assist_bytes;
 
     /* ---- Roots ---- */
     struct pa_frame *frames;
