@@ -164,6 +164,9 @@ def library():
         extra_compile_args=CORE_FLAGS,
         extra_link_args=["csrc/preload/aliases.ld", "-Wl,-T,csrc/preload/layout.ld",
                          "-Wl,--version-script=csrc/libpyalloc.map",
+                         # A program's own operators new and delete take ours' place, also where the interpreter was
+                         # built with -Bsymbolic-functions (Debian's, Ubuntu's).
+                         "-Wl,--dynamic-list-cpp-new",
                          "-Wl,-soname,libpyalloc.so", "-Wl,-z,now", "-Wl,-z,nodelete", "-pthread", "-ldl",
                          # One segment for code and constants: fewer mappings and pages in every small program.
                          "-Wl,-z,noseparate-code", *SANITIZE_FLAGS],
