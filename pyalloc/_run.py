@@ -80,7 +80,8 @@ def environment(base: Mapping[str, str], *, limit: Optional[str] = None, python_
                 stats_at_exit: bool = False, background: bool = True, trace: Optional[str] = None,
                 live: bool = False, profile: Optional[str] = None,
                 profile_rate: Optional[str] = None) -> dict[str, str]:
-    """The program's environment. What *base* says about the background thread holds unless it is turned off."""
+    """The program's environment. What *base* says about the background thread holds unless it is turned off; about
+    huge pages it holds."""
     env = preload.env(base)
     if not background:
         env["PYALLOC_BACKGROUND"] = "0"

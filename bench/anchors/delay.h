@@ -127,7 +127,6 @@ static inline void anchor_delays_look(anchor_delays *d, uint64_t op_ns)
         if (op_ns > known_ns + ANCHOR_TICK_NS / 2 && anchor_was_stolen(d, op_ns - known_ns))
             parts.stolen_ns += op_ns - known_ns;
         anchor_delays_add(d, op_ns, parts);
-        now = anchor_books(d);
     } else if (now.wall_ns - d->stolen_read_ns > ANCHOR_STEAL_NS) {
         d->stolen_ticks = anchor_stolen_ticks();
         d->stolen_read_ns = now.wall_ns;

@@ -75,7 +75,7 @@ bool pa_gcside_ensure_locked(pa_heap *h, uintptr_t base, size_t nbytes, bool man
 
 
 /* Markers look at a large heap in no order: half of their time are misses of the address translation. A small heap,
- * and what holds no managed object, stays small (docs/decisions/008, 015). */
+ * and what holds no managed object, stays small unless somebody asked (docs/decisions/008, 015, 041, 055). */
 void pa_gcside_advise(uintptr_t base, size_t nbytes, uintptr_t first_arena)
 {
     for (uintptr_t at = pa_round_down(base, PA_ARENA_BYTES); at < base + nbytes; at += PA_ARENA_BYTES) {

@@ -97,8 +97,8 @@ void pa_gcside_forbid_huge(uintptr_t base, size_t nbytes);
  * as zero then, "nothing managed". Precondition: the caller has taken them out of the page allocator. */
 void pa_gcside_release(uintptr_t base, size_t npages);
 
-/* Side table of the arena that holds addr; NULL where nothing managed ever was, and no huge
- * pages were asked for. Any address. */
+/* Side table of the arena that holds addr; NULL where nothing managed ever was and no huge pages were asked
+ * for. Any address. */
 PA_INLINE pa_gcside *pa_gcside_of(uintptr_t addr)
 {
     uintptr_t idx = (addr - pa_space.base) >> PA_ARENA_SHIFT;

@@ -61,7 +61,7 @@ bool pa_release_inside(struct pa_heap *h, uintptr_t base, size_t nbytes, pa_rele
 /* Headers of dead spans, where they are more than those in use and worth a call, at most so many bytes at a time.
  * Returns the bytes given back; fork as above. */
 size_t pa_release_headers(struct pa_heap *h);
-/* While less than 32 MiB are in use: the first touch of a huge page fills all of it, also pages at its end that were
+/* While at most 32 MiB are in use: the first touch of a huge page fills all of it, also pages at its end that were
  * never handed out, which the heap counts as released. Gives them back, 128 KiB and more; from then on there are small
  * pages there. For a heap that is idle. Takes mheap's lock; the caller keeps fork out. */
 void pa_release_tails(struct pa_heap *h);
